@@ -1,0 +1,210 @@
+"""The storage contract: what every back end and every decorator of one promises.
+
+Rules that hold for all of them, and that `wsistore.testing.storage` checks:
+
+* **Atomic.** An object is there whole or not at all; a reader never sees a part of one, and `list` never names one.
+* **Durable.** When `put` or `Upload.complete` returns, the object survives a power cut.
+* **Idempotent.** `put` of the same bytes and `delete` may be repeated; `delete` of an absent key is no error.
+  After a lost reply the caller may repeat either.
+* **Conditional.** ``put(..., if_absent=True)`` writes or raises `ObjectExistsError`; of many racing calls exactly
+  one writes. It is the only guard there is: multipart uploads offer none (measured on real S3 servers).
+* **Errors** are those of `wsistore.errors`; nothing else leaves a back end. `TransientError` may be retried,
+  every other error is permanent.
+* **Threads.** Every method may be called from several threads at once.
+* **Keys** are relative, with forward slashes; see `check_key`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from typing_extensions import Buffer
+
+from wsistore.errors import Kind, StorageError
+
+MAX_KEY_BYTES = 1024
+"""The longest key in UTF-8, as S3 allows."""
+
+_SEGMENT = re.compile(r"[^/\\\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length_bytes` bytes from `start`; fewer where the object ends before."""
+
+    start: int
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last `length_bytes` bytes of an object, or all of it where it is shorter."""
+
+    length_bytes: int
+
+
+ByteRange = Span | Tail
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a back end says of one object."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+    etag: str | None = None
+    version: str | None = None
+    """Version identity where the bucket keeps versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What a back end can do. Callers read these; they never probe with ``hasattr``."""
+
+    conditional_put: bool
+    versions: bool
+    local_files: bool
+    """Objects are files; the back end offers `SupportsLocalPath`."""
+    uncached_reads: bool
+    """`stream(uncached=True)` really reads the medium, not a cache of this machine."""
+    min_part_bytes: int = 0
+    """Least size of a part of an `Upload`, except the last."""
+
+
+class Upload(Protocol):
+    """One large object being written: `write` in order, then `complete` or `abort`.
+
+    Leaving the ``with`` block without `complete` aborts. Until `complete` returns nothing is visible.
+    """
+
+    def write(self, data: Buffer) -> None:
+        """Append `data`; the buffer may be reused when this returns."""
+        ...
+
+    def complete(self) -> ObjectInfo:
+        """Make the object visible and durable."""
+        ...
+
+    def abort(self) -> None:
+        """Give up and leave nothing behind. May be repeated."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Start."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Abort unless completed."""
+        ...
+
+
+class Storage(Protocol):
+    """One tier's bytes. See the module docstring for the rules."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials, for messages."""
+        ...
+
+    @property
+    def properties(self) -> Properties:
+        """What it can do."""
+        ...
+
+    def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
+        """Write a whole object; replaces what was there unless `if_absent`.
+
+        Raises
+        ------
+        ObjectExistsError
+            If `if_absent` and the key is taken.
+        FullError
+            If there is no space left; nothing is left behind.
+
+        """
+        ...
+
+    def upload(self, key: str) -> Upload:
+        """Start writing a large object in parts. Replaces what was there when completed."""
+        ...
+
+    def get(self, key: str, byte_range: ByteRange | None = None, *, version: str | None = None) -> bytes:
+        """Return an object or a part of it. A `Span` that starts at or past the end gives ``b""``.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object or version.
+
+        """
+        ...
+
+    def get_many(self, key: str, spans: Sequence[Span]) -> list[bytes]:
+        """Return several parts of one object, in the order asked, with as few requests as pays."""
+        ...
+
+    def stream(
+        self, key: str, *, block_bytes: int = 8 * 1024 * 1024, uncached: bool = False
+    ) -> Iterator[memoryview]:
+        """Yield an object from start to end in blocks; each block is valid until the next is asked for.
+
+        With `uncached` the bytes come from the medium, not from a cache of this machine, where
+        `Properties.uncached_reads` says that this can be had.
+        """
+        ...
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return what is known of an object; `ObjectMissingError` if there is none."""
+        ...
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose keys start with `prefix` and sort after `after`, in order of their keys' UTF-8.
+
+        Exactly once each for objects that neither appear nor vanish meanwhile.
+        """
+        ...
+
+    def versions(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield every kept version under `prefix`, newest first within a key; as `list` where there are none."""
+        ...
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        """Delete one object (or one version of it). No error if it is not there."""
+        ...
+
+
+@runtime_checkable
+class SupportsLocalPath(Protocol):
+    """Ability of back ends whose objects are files of this machine."""
+
+    def local_path(self, key: str) -> Path:
+        """Return the path of an object's file; it is read, never written, by the caller."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """Return `key` if every back end can keep it, else raise.
+
+    Raises
+    ------
+    StorageError
+        If the key is empty, absolute, too long, or has empty, ``.`` or ``..`` segments or control characters.
+
+    """
+    segments = key.split("/")
+    good = all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments)
+    if not good or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        msg = f"The key {key!r} cannot be stored."
+        raise StorageError(
+            msg, kind=Kind.KEY_INVALID, remedy="Keys are relative paths without empty, '.' or '..' parts."
+        )
+    return key
