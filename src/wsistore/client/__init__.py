@@ -1,0 +1,1 @@
+"""What research installs: open and read slides."""

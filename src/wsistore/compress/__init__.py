@@ -1,0 +1,1 @@
+"""Codecs, folds, the writer and reader of the store, verification."""

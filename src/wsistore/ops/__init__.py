@@ -1,0 +1,1 @@
+"""The use cases, and the wiring of the packages that they need."""

@@ -1,0 +1,1 @@
+"""Vendor formats in: tile grid, byte layout, metadata, identity."""

@@ -1,0 +1,1 @@
+"""Where bytes live: one contract, its back ends and its decorators."""

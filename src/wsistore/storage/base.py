@@ -152,9 +152,7 @@ class Storage(Protocol):
         """Return several parts of one object, in the order asked, with as few requests as pays."""
         ...
 
-    def stream(
-        self, key: str, *, block_bytes: int = 8 * 1024 * 1024, uncached: bool = False
-    ) -> Iterator[memoryview]:
+    def stream(self, key: str, *, block_bytes: int = 8 * 1024 * 1024, uncached: bool = False) -> Iterator[memoryview]:
         """Yield an object from start to end in blocks; each block is valid until the next is asked for.
 
         With `uncached` the bytes come from the medium, not from a cache of this machine, where

@@ -1,0 +1,1 @@
+"""The life of a slide's copies in tiers."""
