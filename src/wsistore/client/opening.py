@@ -1,0 +1,86 @@
+"""Opening a slide by path or URL: an OME-Zarr store, a zipped one, or a vendor's file read in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+from wsistore.client.slide import Slide
+from wsistore.compress.source_bytes import SourceBytes
+from wsistore.compress.virtual import LibraryStore, TileStore
+from wsistore.errors import Kind, MissingError, StorageError
+from wsistore.model import Mode
+from wsistore.slides import associated
+from wsistore.slides.base import Source
+from wsistore.slides.registry import open_source
+from wsistore.slides.whole import WholeReader
+
+_ZIPPED = (".ozx", ".zip")
+
+
+def is_url(text: str) -> bool:
+    """Say whether `text` is a URL rather than a path or a slide's key."""
+    return "://" in text
+
+
+def open_url(url: str) -> Slide:
+    """Open an OME-Zarr store, or an ``.ozx``, through fsspec.
+
+    Raises
+    ------
+    StorageError
+        If there is no such place, or fsspec cannot reach it.
+    IntegrityError
+        If what lies there is not a slide.
+
+    """
+    try:
+        if url.endswith(_ZIPPED):
+            inner = fsspec.filesystem("zip", fo=url)
+            store: Store = FsspecStore(AsyncFileSystemWrapper(inner, asynchronous=True), read_only=True, path="")
+        else:
+            store = FsspecStore.from_url(url, read_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        msg = f"{url} cannot be opened ({error})."
+        raise StorageError(msg, remedy="Check the address, the network and the credentials.") from error
+    return Slide(store, url)
+
+
+def open_path(path: Path) -> Slide:
+    """Open a store, an ``.ozx`` or a vendor's file.
+
+    Raises
+    ------
+    MissingError
+        If there is nothing at `path`.
+    InputError
+        If it is a file or folder, but no slide.
+
+    """
+    if not path.exists():
+        msg = f"There is nothing at {path}."
+        raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.")
+    if path.is_dir() and (path / "zarr.json").is_file():
+        return Slide(LocalStore(path, read_only=True), str(path))
+    if path.is_file() and path.suffix in _ZIPPED:
+        store = ZipStore(path, mode="r", read_only=True)
+        return Slide(store, str(path), close=store.close)
+    return open_vendor(open_source(path), str(path))
+
+
+def open_vendor(source: Source, name: str) -> Slide:
+    """Open a source that is not stored; its files are read in place."""
+    if source.mode is Mode.WHOLE:
+        reader = WholeReader(source)
+        reader.__enter__()
+        return Slide(LibraryStore(source, reader), name, associated=_pictures(source), close=reader.close)
+    files = SourceBytes(source.files)
+    return Slide(TileStore(source, files), name, associated=_pictures(source), close=files.close)
+
+
+def _pictures(source: Source) -> dict[str, associated.Loader]:
+    return associated.loaders(source.associated, lambda index: source.files[index].path.open("rb"))

@@ -1,0 +1,87 @@
+"""Where a chunk of a sharded array lies: chunk and shard grids, keys and places in the index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsistore.errors import IntegrityError, Kind
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayGrid:
+    """The grids of one (c, y, x) array whose chunks and shards span all channels. Grids are (down, across)."""
+
+    path: str
+    """Of the array within the store: ``0/image``."""
+    shape: tuple[int, int, int]
+    chunk_shape: tuple[int, int, int]
+    chunks_per_shard: tuple[int, int]
+
+    @property
+    def chunk_grid(self) -> tuple[int, int]:
+        """Chunks down and across."""
+        return -(-self.shape[1] // self.chunk_shape[1]), -(-self.shape[2] // self.chunk_shape[2])
+
+    @property
+    def shard_grid(self) -> tuple[int, int]:
+        """Shards down and across."""
+        (rows, columns), (down, across) = self.chunk_grid, self.chunks_per_shard
+        return -(-rows // down), -(-columns // across)
+
+    @property
+    def index_length(self) -> int:
+        """Entries of a shard's index."""
+        return self.chunks_per_shard[0] * self.chunks_per_shard[1]
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int]:
+        """(c, y, x) of a shard."""
+        channels, height, width = self.chunk_shape
+        return channels, height * self.chunks_per_shard[0], width * self.chunks_per_shard[1]
+
+    def shard_of_chunk(self, chunk: Ints) -> tuple[Ints, Ints]:
+        """Return the shard number (row-major over the shard grid) and the place in its index of chunks."""
+        columns = self.chunk_grid[1]
+        row, column = chunk // columns, chunk % columns
+        down, across = self.chunks_per_shard
+        shard = (row // down) * self.shard_grid[1] + column // across
+        return shard, (row % down) * across + column % across
+
+    def shard_key(self, shard: int) -> str:
+        """Return the key of a shard relative to the store: Zarr's default chunk key encoding."""
+        row, column = divmod(shard, self.shard_grid[1])
+        return f"{self.path}/c/0/{row}/{column}"
+
+
+def from_metadata(path: str, document: dict[str, Any]) -> ArrayGrid:
+    """Return the grid that an array's zarr.json describes.
+
+    Raises
+    ------
+    IntegrityError
+        If it is not an array as this version of the format writes them.
+
+    """
+    try:
+        (sharding,) = document["codecs"]
+        chunk = sharding["configuration"]["chunk_shape"]
+        shard = document["chunk_grid"]["configuration"]["chunk_shape"]
+        {"sharding_indexed": 0}[sharding["name"]]
+        down, across = shard[1] // chunk[1], shard[2] // chunk[2]
+        grid = ArrayGrid(path, _three(document["shape"]), _three(chunk), (down, across))
+        grid.shard_of_chunk(np.zeros(1, np.int64))
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        msg = f"The array {path} is not laid out as this version of wsistore knows it ({error!r})."
+        raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.") from error
+    return grid
+
+
+def _three(values: list[int]) -> tuple[int, int, int]:
+    channels, height, width = values
+    return int(channels), int(height), int(width)

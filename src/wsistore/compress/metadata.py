@@ -1,0 +1,149 @@
+"""The zarr.json documents of a store: OME-Zarr 0.5, nothing that names a patient, a day or another view of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wsistore.compress.levels import LevelPlan, codec_chain
+from wsistore.model import Mode
+from wsistore.slides.base import Content, Source
+
+FORMAT = 1
+"""Version of the store format; docs/store-format.md describes each."""
+
+Json = dict[str, Any]
+
+_INDEX_CODECS: list[Json] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_COORDINATE_CODECS: list[Json] = [
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {
+        "name": "blosc",
+        "configuration": {"cname": "zstd", "clevel": 9, "shuffle": "shuffle", "typesize": 8, "blocksize": 0},
+    },
+]
+
+
+def dump(document: Json) -> bytes:
+    """Return a document as compact JSON."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def group(attributes: Json | None = None) -> Json:
+    """Return a Zarr group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}
+
+
+def array(
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    codecs: list[Json],
+    names: list[str],
+    *,
+    fill: float = 0,
+    attributes: Json | None = None,
+) -> Json:
+    """Return a Zarr array with a regular grid and the default chunk keys."""
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "dimension_names": names,
+        "attributes": attributes or {},
+    }
+
+
+def fill_value(source: Source, dtype: str) -> int:
+    """Return what absent tiles read as: glass, or black for fluorescence."""
+    return 0 if source.content is Content.FLUORESCENCE else int(np.iinfo(np.dtype(dtype)).max)
+
+
+def image(plan: LevelPlan, source: Source) -> Json:
+    """Return the array of one level, (c, y, x), sharded."""
+    level, grid = plan.level, plan.grid
+    sharding = {
+        "name": "sharding_indexed",
+        "configuration": {
+            "chunk_shape": list(grid.chunk_shape),
+            "codecs": codec_chain(plan),
+            "index_codecs": _INDEX_CODECS,
+            "index_location": "end",
+        },
+    }
+    return array(
+        grid.shape,
+        grid.shard_shape,
+        level.dtype,
+        [sharding],
+        ["c", "y", "x"],
+        fill=fill_value(source, level.dtype),
+    )
+
+
+def scale(source: Source, number: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return pixel size and position of the first pixel's centre of a level, each (y, x).
+
+    In micrometres, or in pixels of level 0 where the source gives no size. The centre of level 0's first pixel is the
+    origin; all levels cover the same area.
+    """
+    first, level = source.levels[0], source.levels[number]
+    base = source.um_per_px or (1.0, 1.0)
+    steps = (base[0] * first.height / level.height, base[1] * first.width / level.width)
+    return steps, ((steps[0] - base[0]) / 2, (steps[1] - base[1]) / 2)
+
+
+def coordinate(source: Source, number: int, axis: int) -> tuple[Json, npt.NDArray[np.float64]]:
+    """Return the array document and the values of a level's coordinate: axis 0 is y, 1 is x."""
+    steps, starts = scale(source, number)
+    length = (source.levels[number].height, source.levels[number].width)[axis]
+    values = starts[axis] + steps[axis] * np.arange(length, dtype=np.float64)
+    attributes = {"units": "micrometer" if source.um_per_px else "pixel"}
+    document = array((length,), (length,), "float64", _COORDINATE_CODECS, ["yx"[axis]], fill=0.0, attributes=attributes)
+    return document, values
+
+
+def root(source: Source) -> Json:
+    """Return the store's root group; without levels for a slide that is kept `whole`."""
+    return described(source) if source.mode is Mode.TILES else group({"wsistore": _ours(source)})
+
+
+def described(source: Source) -> Json:
+    """Return the root group of a hierarchy that has the source's levels."""
+    return group({"ome": _ome(source), "wsistore": _ours(source)})
+
+
+def _ours(source: Source) -> Json:
+    ours: Json = {"format": FORMAT, "mode": str(source.mode), "content": str(source.content)}
+    if source.magnification:
+        ours["magnification"] = source.magnification
+    return ours
+
+
+def _ome(source: Source) -> Json:
+    unit = {"unit": "micrometer"} if source.um_per_px else {}
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", **unit} for n in "yx")]
+    datasets = []
+    for number in range(len(source.levels)):
+        steps, starts = scale(source, number)
+        transforms = [{"type": "scale", "scale": [1.0, *steps]}, {"type": "translation", "translation": [0.0, *starts]}]
+        datasets.append({"path": f"{number}/image", "coordinateTransformations": transforms})
+    multiscale = {"name": "slide", "axes": axes, "datasets": datasets}
+    return {"version": "0.5", "multiscales": [multiscale], "omero": _omero(source)}
+
+
+def _omero(source: Source) -> Json:
+    level = source.levels[0]
+    top = int(np.iinfo(np.dtype(level.dtype)).max)
+    window = {"min": 0, "max": top, "start": 0, "end": top}
+    colors = [("R", "FF0000"), ("G", "00FF00"), ("B", "0000FF")] if level.channels == 3 else [("gray", "FFFFFF")]
+    channels = [{"label": name, "color": color, "active": True, "window": window} for name, color in colors]
+    return {"channels": channels, "rdefs": {"model": "color" if level.channels == 3 else "greyscale"}}

@@ -1,0 +1,106 @@
+"""Writing objects while taking their sizes and hashes, small ones side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from wsistore.model import ObjectRecord
+from wsistore.storage.base import Storage, Upload
+from wsistore.units import MIB
+
+_SMALL_WRITERS = 8
+"""A durable write of a small object mostly waits; together they wait once."""
+_BUFFER_BYTES = 4 * MIB
+
+
+class Recorder:
+    """Puts objects of one attempt and remembers them. Leaving the ``with`` block waits for all of them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._records: dict[str, ObjectRecord] = {}
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(_SMALL_WRITERS, "wsistore-put")
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait; raise the first failure unless one is on its way already."""
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
+            self.wait()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a small object in the background; `wait` or the end of the block raises what failed."""
+        self._pending.append(self._pool.submit(self._put, key, data))
+
+    def wait(self) -> None:
+        """Wait for the small objects put so far."""
+        while self._pending:
+            self._pending.pop().result()
+
+    def upload(self, key: str) -> RecordedUpload:
+        """Start a large object."""
+        return RecordedUpload(self, key, self._storage.upload(key))
+
+    def add(self, record: ObjectRecord) -> None:
+        """Remember an object."""
+        with self._lock:
+            self._records[record.key] = record
+
+    @property
+    def records(self) -> tuple[ObjectRecord, ...]:
+        """All objects written, by key."""
+        with self._lock:
+            return tuple(self._records[key] for key in sorted(self._records))
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._storage.put(key, data)
+        self.add(ObjectRecord(key, len(data), hashlib.sha256(data).hexdigest()))
+
+
+class RecordedUpload:
+    """A large object on its way, hashed as it goes and written in blocks."""
+
+    def __init__(self, recorder: Recorder, key: str, upload: Upload) -> None:
+        self._recorder, self._key, self._upload = recorder, key, upload
+        self._digest, self._buffer = hashlib.sha256(), bytearray()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append."""
+        self.size_bytes += len(data)
+        self._buffer += data
+        if len(self._buffer) >= _BUFFER_BYTES:
+            self._flush()
+
+    def complete(self) -> None:
+        """Make the object visible and remember it."""
+        self._flush()
+        self._upload.complete()
+        self._recorder.add(ObjectRecord(self._key, self.size_bytes, self._digest.hexdigest()))
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self._upload.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Abort unless completed."""
+        self._upload.__exit__(kind, error, trace)
+
+    def _flush(self) -> None:
+        self._digest.update(self._buffer)
+        self._upload.write(self._buffer)
+        self._buffer = bytearray()

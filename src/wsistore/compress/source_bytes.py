@@ -1,0 +1,149 @@
+"""Reading a source's files while a slide is taken in: windows of bytes in order, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from wsistore.errors import ConflictError, InputError, Kind
+from wsistore.model import FileRecord
+from wsistore.slides.base import SourceFile
+from wsistore.units import MIB
+
+WINDOW_BYTES = 4 * MIB
+
+
+class SourceBytes:
+    """The open files of one source. Threads may share it; `window` gives each its own cursor."""
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self.files = tuple(files)
+        self._handles: list[int] = []
+        self._stopped = False
+        try:
+            for file in self.files:
+                self._handles.append(os.open(file.path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            self.close()
+            msg = f"{file.path} cannot be opened: {error.strerror}."
+            raise InputError(msg, kind=Kind.SOURCE_UNREADABLE, remedy="Check that it is there and readable.") from error
+
+    def __enter__(self) -> Self:
+        """Return the open files."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._handles:
+            os.close(self._handles.pop())
+
+    def stop(self) -> None:
+        """Make a `hash_files` under way give up soon."""
+        self._stopped = True
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes; fewer only at the end of the file."""
+        try:
+            data = os.pread(self._handles[file], length, offset)
+        except OSError as error:
+            raise self._unreadable(file, error) from error
+        if len(data) == length or not data:
+            return data
+        return data + self.read(file, offset + len(data), length - len(data))
+
+    def blocks(self, file: int, offset: int, length: int) -> Iterator[bytes]:
+        """Yield `length` bytes from `offset` in blocks.
+
+        Raises
+        ------
+        ConflictError
+            If the file ends before: it was cut since it was described.
+
+        """
+        while length:
+            data = self.read(file, offset, min(length, WINDOW_BYTES))
+            if not data:
+                raise self.changed(file)
+            yield data
+            offset += len(data)
+            length -= len(data)
+
+    def check_unchanged(self) -> None:
+        """Compare every file with how it was described.
+
+        Raises
+        ------
+        ConflictError
+            If one grew, shrank, was written to or replaced.
+
+        """
+        for number, file in enumerate(self.files):
+            try:
+                now, opened = file.path.stat(), os.fstat(self._handles[number])
+            except OSError as error:
+                raise self.changed(number) from error
+            described = (file.size_bytes, file.mtime_ns)
+            same = os.path.samestat(opened, now)
+            if not same or (now.st_size, now.st_mtime_ns) != described:
+                raise self.changed(number)
+
+    def changed(self, file: int) -> ConflictError:
+        """Return the error for a file that changed meanwhile."""
+        msg = f"{self.files[file].path} changed while it was being read."
+        return ConflictError(msg, kind=Kind.SOURCE_CHANGED, remedy="Run again when it is completely written.")
+
+    def _unreadable(self, file: int, error: OSError) -> InputError:
+        msg = f"{self.files[file].path} cannot be read: {error.strerror}."
+        return InputError(msg, kind=Kind.SOURCE_UNREADABLE, remedy="Check the disk or share that it lies on.")
+
+    def window(self) -> Window:
+        """Return a cursor with its own buffer."""
+        return Window(self)
+
+    def hash_files(self, progress: Callable[[int], None]) -> tuple[FileRecord, ...]:
+        """Read every file from start to end; `progress` gets the bytes of each block."""
+        return tuple(self._hash(number, progress) for number in range(len(self.files)))
+
+    def _hash(self, number: int, progress: Callable[[int], None]) -> FileRecord:
+        file, digest, offset = self.files[number], hashlib.sha256(), 0
+        buffer = memoryview(bytearray(min(WINDOW_BYTES, max(1, file.size_bytes))))
+        while not self._stopped:
+            try:
+                count = os.preadv(self._handles[number], [buffer], offset)
+            except OSError as error:
+                raise self._unreadable(number, error) from error
+            if not count:
+                break
+            digest.update(buffer[:count])
+            offset += count
+            progress(count)
+        if offset != file.size_bytes:
+            raise self.changed(number)
+        return FileRecord(file.name, offset, digest.hexdigest())
+
+
+class Window:
+    """A cursor that reads ahead: cheap when offsets grow."""
+
+    def __init__(self, source: SourceBytes) -> None:
+        self._source = source
+        self._file, self._start, self._data = -1, 0, memoryview(b"")
+
+    def get(self, file: int, offset: int, length: int) -> memoryview:
+        """Return exactly `length` bytes; valid for as long as the caller keeps it."""
+        within = offset - self._start
+        if file != self._file or within < 0 or within + length > len(self._data):
+            data = self._source.read(file, offset, max(length, WINDOW_BYTES))
+            self._file, self._start, self._data, within = file, offset, memoryview(data), 0
+            if len(data) < length:
+                raise self._source.changed(file)
+        return self._data[within : within + length]

@@ -1,0 +1,104 @@
+"""The vendor's file as a file: seekable, read-only, every byte answered from the tiles where they lie."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer, override
+
+from wsistore.compress.extents import FOLD, SKELETON, SourceMap
+from wsistore.compress.reader import StoredSlide
+from wsistore.errors import IntegrityError, ObjectMissingError
+from wsistore.storage.base import Span
+
+_REMEDY = "Restore the slide from another copy."
+
+
+class SourceFileView(io.RawIOBase):
+    """One file of a stored slide; `open_view` wraps it in a buffer.
+
+    Any byte range can be read without restoring the file. Reading raises `IntegrityError` where stored bytes are
+    missing or damaged beyond reading, and `StorageError` where the tier fails.
+    """
+
+    def __init__(self, slide: StoredSlide, source: SourceMap, number: int) -> None:
+        super().__init__()
+        self.name = slide.companion.files[number].name
+        self._slide, self._objects = slide, source.objects
+        self._extents: npt.NDArray[np.void] = source.files[number]
+        self._size = slide.companion.files[number].size_bytes
+        self._position = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def tell(self) -> int:
+        return self._position
+
+    @override
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            msg = f"negative seek position {base + offset}"
+            raise ValueError(msg)
+        self._position = base + offset
+        return self._position
+
+    @override
+    def readinto(self, buffer: Buffer) -> int:
+        target = memoryview(buffer).cast("B")
+        length = max(0, min(len(target), self._size - self._position))
+        done = 0
+        while done < length:
+            data = self.extent_bytes(self._position + done, length - done)
+            target[done : done + len(data)] = data
+            done += len(data)
+        self._position += done
+        return done
+
+    def extent_bytes(self, position: int, limit: int) -> bytes:
+        """Return up to `limit` bytes from `position` that one extent answers."""
+        row = self._extents[int(np.searchsorted(self._extents["offset"], position, side="right")) - 1]
+        within = position - int(row["offset"])
+        length = min(limit, int(row["length"]) - within)
+        start = int(row["position"]) + within
+        origin = int(row["origin"])
+        if origin <= FOLD:
+            data = self._slide.piece(FOLD - origin, int(row["chunk"]), int(row["piece"]))[start : start + length]
+        elif origin == SKELETON:
+            data = self._skeleton(start, length)
+        else:
+            data = self._object(self._objects[origin], start, length)
+        if len(data) != length:
+            msg = f"{self.name}: {length} bytes from {position} are stored as {len(data)} bytes."
+            raise IntegrityError(msg, remedy=_REMEDY)
+        return data
+
+    def _object(self, key: str, start: int, length: int) -> bytes:
+        try:
+            return self._slide.storage.get(key, Span(start, length))
+        except ObjectMissingError as error:
+            msg = f"{key} is missing from {self._slide.storage.url}."
+            raise IntegrityError(msg, remedy=_REMEDY) from error
+
+    def _skeleton(self, start: int, length: int) -> bytes:
+        if self._slide.skeleton is None:
+            msg = f"The slide {self._slide.place.slide} has no skeleton."
+            raise IntegrityError(msg, remedy=_REMEDY)
+        return self._slide.skeleton.read(start, length)
+
+
+def open_view(
+    slide: StoredSlide, source: SourceMap, number: int, *, buffer_bytes: int = 64 * 1024
+) -> io.BufferedReader:
+    """Open file `number` of a stored slide for reading."""
+    return io.BufferedReader(SourceFileView(slide, source, number), buffer_bytes)

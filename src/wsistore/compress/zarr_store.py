@@ -1,0 +1,129 @@
+"""Stores for Zarr over what wsistore keeps: objects of a tier, and sources that are not stored at all."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterable
+
+from typing_extensions import override
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from wsistore.errors import ObjectMissingError
+from wsistore.storage.base import Span, Storage, Tail
+
+
+class ReadOnlyStore(Store):
+    """A Zarr store that answers `read` and `names` and refuses to change anything."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+    supports_partial_writes = False
+
+    def __init__(self) -> None:
+        super().__init__(read_only=True)
+
+    @abstractmethod
+    def read(self, key: str, request: ByteRequest | None) -> bytes | None:
+        """Return an object or a part of it; None if there is none."""
+
+    @abstractmethod
+    def names(self, prefix: str) -> Iterable[str]:
+        """Return the keys that start with `prefix`."""
+
+    @override
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        data = await asyncio.to_thread(self.read, key, byte_range)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    @override
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    @override
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(self.read, key, RangeByteRequest(0, 1)) is not None
+
+    @override
+    async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+
+    @override
+    async def delete(self, key: str) -> None:
+        self._check_writable()
+
+    @override
+    async def list(self) -> AsyncIterator[str]:
+        async for key in self.list_prefix(""):
+            yield key
+
+    @override
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in await asyncio.to_thread(lambda: list(self.names(prefix))):
+            yield key
+
+    @override
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        folder = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        seen = set()
+        async for key in self.list_prefix(folder):
+            name = key[len(folder) :].split("/", 1)[0]
+            if name not in seen:
+                seen.add(name)
+                yield name
+
+
+class TierStore(ReadOnlyStore):
+    """The objects of a tier under a prefix, as Zarr reads them."""
+
+    def __init__(self, storage: Storage, prefix: str) -> None:
+        super().__init__()
+        self._storage, self._prefix = storage, prefix
+
+    @override
+    def __eq__(self, value: object) -> bool:
+        return isinstance(value, TierStore) and value._storage is self._storage and value._prefix == self._prefix
+
+    def __hash__(self) -> int:
+        return hash(self._prefix)
+
+    @override
+    def __str__(self) -> str:
+        return f"{self._storage.url}/{self._prefix}"
+
+    @override
+    def read(self, key: str, request: ByteRequest | None) -> bytes | None:
+        try:
+            return self._storage.get(self._prefix + key, _span(request, self._storage, self._prefix + key))
+        except ObjectMissingError:
+            return None
+
+    @override
+    def names(self, prefix: str) -> Iterable[str]:
+        start = len(self._prefix)
+        return (info.key[start:] for info in self._storage.list(self._prefix + prefix))
+
+
+def _span(request: ByteRequest | None, storage: Storage, key: str) -> Span | Tail | None:
+    if isinstance(request, RangeByteRequest):
+        return Span(request.start, request.end - request.start)
+    if isinstance(request, SuffixByteRequest):
+        return Tail(request.suffix)
+    if isinstance(request, OffsetByteRequest):
+        return Span(request.offset, max(0, storage.head(key).size_bytes - request.offset))
+    return None
+
+
+def cut(data: bytes, request: ByteRequest | None) -> bytes:
+    """Return the part of `data` that was asked for."""
+    if isinstance(request, RangeByteRequest):
+        return data[request.start : request.end]
+    if isinstance(request, SuffixByteRequest):
+        return data[-request.suffix :] if request.suffix else b""
+    if isinstance(request, OffsetByteRequest):
+        return data[request.offset :]
+    return data
