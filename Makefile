@@ -45,7 +45,7 @@ format: $(STAMP) ## Format the code and mend what can be mended
 bench: $(STAMP) ## Compare with peers: B=name runs one, else all
 	@scripts/bench "$(or $(B),all)"
 
-lock: $(STAMP) ## Rewrite the lock files: UPGRADE=1 takes the newest of everything
+lock: ## Rewrite the lock files: UPGRADE=1 takes the newest of everything
 	@scripts/lock
 
 clean: ## Remove .venv and everything else that was made
