@@ -1,0 +1,163 @@
+"""Reads regions of TIFF pages that OpenSlide does not open: strips or tiles, decoded as far as a region needs them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tifffile import TIFF, TiffFile, TiffPage
+
+from wsistore.errors import Kind, UnsupportedError
+from wsistore.slides.boundary import translated
+from wsistore.slides.pixels import Rgb, to_rgb8
+from wsistore.slides.tiff import OpenTiff, check_plausible, data_segments, page_name, same_shape
+from wsistore.slides.tiffmeta import page_index
+from wsistore.slides.tiffscan import scan
+
+_CACHE_BYTES = 64 * 1024 * 1024
+_MOST_SEGMENT_BYTES = 1024 * 1024 * 1024
+"""Largest strip or tile that is decoded in one piece."""
+
+Samples = npt.NDArray[Any]
+
+
+class TiffRegions:
+    """Levels and regions of a TIFF by tifffile; not for use from several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        with translated(path):
+            size_bytes = path.stat().st_size
+            structure = scan(path, size_bytes)
+            self._tiff = OpenTiff(path, size_bytes, structure, TiffFile(path))
+        try:
+            self._pages = _level_pages(self._tiff)
+        except BaseException:
+            self.close()
+            raise
+        self._cache: OrderedDict[tuple[int, int], Samples] = OrderedDict()
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level in pixels, largest first."""
+        return tuple((page.imagelength, page.imagewidth) for page in self._pages)
+
+    @property
+    def base(self) -> TiffPage:
+        """The page of the largest level."""
+        return self._pages[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.file.close()
+
+    def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
+        """Return a region as uint8 (y, x, 3); white where the picture ends.
+
+        Raises
+        ------
+        BrokenError
+            If its data cannot be decoded.
+        UnsupportedError
+            If nothing here decodes such data, or its pieces are too large for the memory.
+
+        """
+        page = self._pages[level]
+        out = np.full((height, width, 3), 255, np.uint8)
+        top, left = max(0, y), max(0, x)
+        bottom, right = min(page.imagelength, y + height), min(page.imagewidth, x + width)
+        if top >= bottom or left >= right:
+            return out
+        with translated(self._tiff.path, f" ({page_name(page)})"):
+            samples = self._samples(level, page, (top, left, bottom, right))
+            out[top - y : bottom - y, left - x : right - x] = to_rgb8(samples, page)
+        return out
+
+    def _samples(self, level: int, page: TiffPage, box: tuple[int, int, int, int]) -> Samples:
+        top, left, bottom, right = box
+        _check_decodable(self._tiff.path, page)
+        count = page.samplesperpixel
+        out = np.zeros((bottom - top, right - left, count), page.dtype)
+        for number, plane, y, x in _pieces(page, box):
+            piece = self._piece(level, page, number)
+            if piece is None:
+                continue
+            part = piece[max(0, top - y) : bottom - y, max(0, left - x) : right - x]
+            down, across = max(0, y - top), max(0, x - left)
+            target = out[down : down + part.shape[0], across : across + part.shape[1]]
+            if page.planarconfig == 2 and count > 1:
+                target[..., plane] = part[..., 0]
+            else:
+                target[...] = part[..., :count]
+        return out
+
+    def _piece(self, level: int, page: TiffPage, number: int) -> Samples | None:
+        """Return one decoded strip or tile, shape (y, x, s), from the cache if it is there; None if it is missing."""
+        key = (level, number)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        offset, length = page.dataoffsets[number], page.databytecounts[number]
+        if not offset or not length:
+            return None
+        handle = self._tiff.file.filehandle
+        handle.seek(offset)
+        more = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if int(page.compression) == 7 else {}
+        found = page.decode(handle.read(length), number, **more)[0]
+        if found is None:
+            return None
+        piece: Samples = found[0]
+        self._cache[key] = piece
+        while len(self._cache) > 1 and sum(one.nbytes for one in self._cache.values()) > _CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return piece
+
+
+def _level_pages(tiff: OpenTiff) -> tuple[TiffPage, ...]:
+    """Return the first page and those that are smaller versions of it, largest first."""
+    base = tiff.page(0)
+    check_plausible(tiff, base)
+    data_segments(tiff, base)
+    found = []
+    for page in [*tiff.pages[1:], *tiff.below(0)]:
+        if same_shape(page, base) and (page.is_reduced or len(page_index(page)) > 1):
+            check_plausible(tiff, page)
+            data_segments(tiff, page)
+            found.append(page)
+    found.sort(key=lambda page: -page.imagelength * page.imagewidth)
+    return (base, *found)
+
+
+def _check_decodable(path: Path, page: TiffPage) -> None:
+    if page.dtype is None:
+        msg = f"The pixels of {path} have {page.bitspersample} bits in a format that nothing here reads."
+        raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS)
+    if int(page.compression) not in TIFF.DECOMPRESSORS:
+        msg = f"The pixels of {path} are compressed with method {int(page.compression)}, which nothing here decodes."
+        raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Save it with a usual compression.")
+    height, width = _piece_size(page)
+    size_bytes = height * width * page.samplesperpixel * page.dtype.itemsize
+    if size_bytes > _MOST_SEGMENT_BYTES:
+        msg = f"The picture in {path} is stored in pieces of {size_bytes} bytes, too large to be decoded."
+        raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Save it as a tiled TIFF first.")
+
+
+def _piece_size(page: TiffPage) -> tuple[int, int]:
+    """Return height and width of a page's tiles or strips."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return max(1, min(page.rowsperstrip, page.imagelength)), page.imagewidth
+
+
+def _pieces(page: TiffPage, box: tuple[int, int, int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, plane, y and x of the strips or tiles that touch a box (top, left, bottom, right)."""
+    height, width = _piece_size(page)
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    for plane in range(planes):
+        for row in range(box[0] // height, -(-box[2] // height)):
+            for column in range(box[1] // width, -(-box[3] // width)):
+                yield (plane * down + row) * across + column, plane, row * height, column * width
