@@ -38,6 +38,8 @@ class Evidence(StrEnum):
 class CopyState(StrEnum):
     """Where a copy is in its life."""
 
+    CLAIMED = "claimed"
+    """Written and verified; its commit object is about to be written."""
     COMMITTED = "committed"
     SUPERSEDED = "superseded"
     """A newer version of the same slide was committed."""

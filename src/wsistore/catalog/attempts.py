@@ -1,0 +1,314 @@
+"""The life of an attempt: from before its first byte to its commit, or to its end without a trace.
+
+::
+
+    begin ──> writing ──> (verified) ──> claimed ──> committed
+                 └────────────┴─────────────┴──> abandoned ──> forgotten
+
+Each function is one step and runs in one writing transaction. The order in which the caller goes:
+
+1. `begin`, before any byte is written: what a crash leaves on the tier can be found by its attempt.
+2. Write, read back, verify.
+3. `claim`, before the commit object is written: from here everything that is needed to finish is in the catalogue.
+4. Write the commit object: this is when the slide is there.
+5. `commit`.
+
+After a crash between 3 and 5 the commit object decides: if it is there `commit`, else `abandon`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from wsistore.catalog import schema, slides
+from wsistore.catalog.records import (
+    Attempt,
+    AttemptState,
+    CopyRecord,
+    CopyRow,
+    SlideRecord,
+    SourceRecord,
+    SourceState,
+    slide_values,
+)
+from wsistore.catalog.rows import attempt_row, copy_row, source_files
+from wsistore.errors import ConflictError, Kind, MissingError
+from wsistore.model import CopyState
+
+_A, _C, _S, _V = schema.attempts, schema.copies, schema.slides, schema.sources
+_OPEN = (AttemptState.WRITING, AttemptState.VERIFIED, AttemptState.CLAIMED)
+_LIVE = (str(SourceState.CLAIMED), str(SourceState.CURRENT))
+
+
+class AlreadyClaimed(ConflictError):  # noqa: N818 - says what is, as the state of the slide does
+    """The same content, or the same slide, is being committed or is there already.
+
+    Parameters
+    ----------
+    message
+        As for `WsistoreError`.
+    slide
+        Key of the slide that has it.
+    attempt
+        The attempt that claimed it.
+    state
+        `SourceState.CURRENT`: it is there; `SourceState.CLAIMED`: wait for that attempt.
+
+    """
+
+    def __init__(self, message: str, *, slide: str, attempt: str, state: SourceState) -> None:
+        super().__init__(message, kind=Kind.BUSY, remedy="Wait until that attempt has ended, then try again.")
+        self.slide = slide
+        self.attempt = attempt
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with what was claimed."""
+        return (_rebuild, (self.message, self.slide, self.attempt, self.state))
+
+
+def _rebuild(message: str, slide: str, attempt: str, state: SourceState) -> AlreadyClaimed:
+    return AlreadyClaimed(message, slide=slide, attempt=attempt, state=state)
+
+
+def begin(connection: Connection, attempt: Attempt) -> None:
+    """Note an attempt before its first byte is written."""
+    values = {name: getattr(attempt, name) for name in Attempt.__slots__}
+    connection.execute(_A.insert().values(values | {"state": str(attempt.state)}))
+
+
+def one(connection: Connection, attempt: str) -> Attempt:
+    """Return an attempt; `MissingError` if there is none."""
+    row = connection.execute(select(_A).where(_A.c.attempt == attempt).with_for_update()).first()
+    if row is None:
+        msg = f"There is no attempt {attempt!r}."
+        raise MissingError(msg, remedy="It was cleaned up, or belongs to another site.")
+    return attempt_row(row)
+
+
+def unfinished(connection: Connection, tier: str | None) -> list[Attempt]:
+    """Return the attempts that were not committed, oldest first; abandoned ones until they are forgotten."""
+    query = select(_A).where(_A.c.state != str(AttemptState.COMMITTED))
+    if tier is not None:
+        query = query.where(_A.c.tier == tier)
+    return [attempt_row(row) for row in connection.execute(query.order_by(_A.c.started_at, _A.c.attempt))]
+
+
+def copy_of(connection: Connection, attempt: str) -> CopyRow | None:
+    """Return the copy that an attempt claimed or committed."""
+    row = connection.execute(select(_C).where(_C.c.attempt == attempt)).first()
+    return None if row is None else copy_row(row)
+
+
+def extend_lease(connection: Connection, attempt: str, until: str) -> None:
+    """Move the end of the lease; `ConflictError` if the attempt has ended meanwhile."""
+    _require(one(connection, attempt), *_OPEN)
+    connection.execute(update(_A).where(_A.c.attempt == attempt).values(lease_until=until))
+
+
+def mark_verified(connection: Connection, attempt: str, fingerprint: str) -> None:
+    """Note that what was written has been verified."""
+    _require(one(connection, attempt), AttemptState.WRITING, AttemptState.VERIFIED)
+    _set_state(connection, attempt, AttemptState.VERIFIED, fingerprint=fingerprint)
+
+
+def claim(
+    connection: Connection,
+    attempt: str,
+    *,
+    fingerprint: str,
+    slide: SlideRecord,
+    source: SourceRecord,
+    copy: CopyRecord,
+    supersedes: int | None,
+    now: str,
+) -> None:
+    """Claim a content for a slide: it will be version `source.n`, after version `supersedes`.
+
+    Raises
+    ------
+    AlreadyClaimed
+        If the content is claimed or current anywhere, or another attempt has claimed this slide.
+    ConflictError
+        If the attempt has ended, or `supersedes` is not the slide's current version.
+    InputError
+        If the slide's case would have two patients.
+
+    """
+    known = one(connection, attempt)
+    if known.state is AttemptState.CLAIMED and known.fingerprint == fingerprint:
+        return  # a repetition
+    _require(known, AttemptState.WRITING, AttemptState.VERIFIED)
+    if known.slide != slide.slide or known.tier != copy.tier:
+        msg = f"Attempt {attempt} writes slide {known.slide} to {known.tier}, not {slide.slide} to {copy.tier}."
+        raise ConflictError(msg, remedy="Begin an attempt for what is claimed.")
+    raise_if_claimed(connection, fingerprint, slide.slide)
+    _check_version(connection, slide.slide, source.n, supersedes)
+    _put_slide(connection, slide, now)
+    _put_source(connection, attempt, fingerprint, slide, source, now)
+    _put_copy(connection, attempt, slide.slide, source.n, copy)
+    _set_state(connection, attempt, AttemptState.CLAIMED, fingerprint=fingerprint)
+
+
+def raise_if_claimed(connection: Connection, fingerprint: str, slide: str) -> None:
+    """Raise `AlreadyClaimed` if the content is live, or a claim on the slide is open."""
+    same = connection.execute(select(_V).where(_V.c.fingerprint == fingerprint, _V.c.state.in_(_LIVE))).first()
+    if same is not None:
+        state = SourceState(same.state)
+        how = "is already kept" if state is SourceState.CURRENT else "is just being committed"
+        msg = f"This content {how} as slide {same.slide} (attempt {same.attempt})."
+        raise AlreadyClaimed(msg, slide=same.slide, attempt=same.attempt, state=state)
+    claimed = _V.c.state == str(SourceState.CLAIMED)
+    other = connection.execute(select(_V).where(_V.c.slide == slide, claimed)).first()
+    if other is not None:
+        msg = f"Another version of slide {slide} is just being committed (attempt {other.attempt})."
+        raise AlreadyClaimed(msg, slide=slide, attempt=other.attempt, state=SourceState.CLAIMED)
+
+
+def commit(connection: Connection, attempt: str) -> Attempt | None:
+    """Make a claimed version the current one, after its commit object is durably on the tier.
+
+    Returns
+    -------
+    Attempt or None
+        None if it was committed before: there is nothing left to do, not even an event.
+
+    Raises
+    ------
+    ConflictError
+        If it was not claimed, or abandoned meanwhile.
+
+    """
+    known = one(connection, attempt)
+    if known.state is AttemptState.COMMITTED:
+        return None
+    _require(known, AttemptState.CLAIMED)
+    version = connection.execute(select(_V).where(_V.c.attempt == attempt)).one()
+    slide, n = version.slide, version.n
+    connection.execute(
+        update(_V)
+        .where(_V.c.slide == slide, _V.c.n != n, _V.c.state == str(SourceState.CURRENT))
+        .values(state=str(SourceState.SUPERSEDED))
+    )
+    connection.execute(
+        update(_C)
+        .where(_C.c.slide == slide, _C.c.version != n, _C.c.state == str(CopyState.COMMITTED))
+        .values(state=str(CopyState.SUPERSEDED))
+    )
+    connection.execute(update(_V).where(_V.c.attempt == attempt).values(state=str(SourceState.CURRENT)))
+    connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.COMMITTED)))
+    connection.execute(update(_S).where(_S.c.slide == slide).values(version.record))
+    _set_state(connection, attempt, AttemptState.COMMITTED)
+    return known
+
+
+def abandon(connection: Connection, attempt: str, reason: str) -> None:
+    """Undo what an attempt claimed and keep its row, so that its objects are found; may be repeated.
+
+    Raises
+    ------
+    ConflictError
+        If it was committed.
+
+    """
+    known = one(connection, attempt)
+    if known.state is AttemptState.ABANDONED:
+        return
+    _require(known, *_OPEN)
+    connection.execute(delete(_C).where(_C.c.attempt == attempt))
+    connection.execute(delete(_V).where(_V.c.attempt == attempt))
+    _drop_unborn(connection, known.slide)
+    _set_state(connection, attempt, AttemptState.ABANDONED, error=reason)
+
+
+def forget(connection: Connection, attempt: str) -> None:
+    """Delete an abandoned attempt's row, after its objects are gone; no error if it is forgotten already."""
+    row = connection.execute(select(_A).where(_A.c.attempt == attempt)).first()
+    if row is not None:
+        _require(attempt_row(row), AttemptState.ABANDONED)
+        connection.execute(delete(_A).where(_A.c.attempt == attempt))
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _require(attempt: Attempt, *states: AttemptState) -> None:
+    if attempt.state not in states:
+        why = f" ({attempt.error})" if attempt.error else ""
+        msg = f"Attempt {attempt.attempt} of slide {attempt.slide} is {attempt.state}{why}."
+        raise ConflictError(msg, remedy="Start again.")
+
+
+def _set_state(connection: Connection, attempt: str, state: AttemptState, **values: str) -> None:
+    connection.execute(update(_A).where(_A.c.attempt == attempt).values(state=str(state), **values))
+
+
+def _check_version(connection: Connection, slide: str, n: int, supersedes: int | None) -> None:
+    current = connection.scalar(select(_V.c.n).where(_V.c.slide == slide, _V.c.state == str(SourceState.CURRENT)))
+    if current != supersedes:
+        here = "none" if current is None else str(current)
+        msg = f"The current version of slide {slide} is {here}, not {supersedes or 'none'} as the attempt saw."
+        raise ConflictError(msg, kind=Kind.BUSY, remedy="Start again.")
+    last = connection.scalar(select(func.max(_V.c.n)).where(_V.c.slide == slide)) or 0
+    if n != last + 1:
+        msg = f"The next version of slide {slide} is {last + 1}, not {n}."
+        raise ConflictError(msg, kind=Kind.BUSY, remedy="Start again.")
+
+
+def _put_slide(connection: Connection, slide: SlideRecord, now: str) -> None:
+    if connection.execute(select(_S.c.slide).where(_S.c.slide == slide.slide)).first() is None:
+        values: dict[str, Any] = {"slide": slide.slide, "created_at": now, "metadata": {}, "case_key": None}
+        connection.execute(_S.insert().values(values | slide_values(slide)))
+    slides.put_metadata(connection, {slide.slide: slide.metadata})
+
+
+def _put_source(
+    connection: Connection, attempt: str, fingerprint: str, slide: SlideRecord, source: SourceRecord, now: str
+) -> None:
+    connection.execute(
+        _V.insert().values(
+            slide=slide.slide,
+            n=source.n,
+            fingerprint=fingerprint,
+            state=str(SourceState.CLAIMED),
+            attempt=attempt,
+            files=source_files(source.files),
+            bytes=source.size_bytes,
+            path=source.path,
+            record=slide_values(slide),
+            created_at=now,
+        )
+    )
+
+
+def _put_copy(connection: Connection, attempt: str, slide: str, version: int, copy: CopyRecord) -> None:
+    connection.execute(
+        _C.insert().values(
+            attempt=attempt,
+            slide=slide,
+            version=version,
+            tier=copy.tier,
+            n=copy.n,
+            state=str(CopyState.CLAIMED),
+            preset=str(copy.preset),
+            bytes_stored=copy.bytes_stored,
+            objects=copy.objects,
+            evidence=str(copy.evidence),
+            verified_at=copy.verified_at,
+            commit_key=copy.commit_key,
+            commit_body=copy.commit_body,
+            fallbacks=dict(copy.fallbacks),
+        )
+    )
+
+
+def _drop_unborn(connection: Connection, slide: str) -> None:
+    """Delete a slide that never had a committed version; its key is never used again."""
+    if connection.execute(select(_V.c.n).where(_V.c.slide == slide)).first() is not None:
+        return
+    case = connection.scalar(select(_S.c.case_key).where(_S.c.slide == slide))
+    connection.execute(delete(_S).where(_S.c.slide == slide))
+    if case is not None:
+        slides.settle_case(connection, case)

@@ -1,0 +1,1 @@
+"""How a catalogue becomes one of this release's schema."""
