@@ -31,6 +31,9 @@ from wsistore.errors import Kind, StorageError
 MAX_KEY_BYTES = 1024
 """The longest key in UTF-8, as S3 allows."""
 
+MARKER_KEY = "wsistore-tier.json"
+"""The object at a tier's root that says which tier it is; see `wsistore.storage.open`."""
+
 _SEGMENT = re.compile(r"[^/\\\x00-\x1f\x7f]+")
 
 
@@ -195,14 +198,22 @@ def check_key(key: str) -> str:
     Raises
     ------
     StorageError
-        If the key is empty, absolute, too long, or has empty, ``.`` or ``..`` segments or control characters.
+        If the key is empty, absolute, too long, no UTF-8 (lone surrogates), or has empty, ``.`` or ``..`` segments,
+        backslashes or control characters.
 
     """
     segments = key.split("/")
     good = all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments)
-    if not good or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+    if not good or not _is_short_utf8(key):
         msg = f"The key {key!r} cannot be stored."
         raise StorageError(
             msg, kind=Kind.KEY_INVALID, remedy="Keys are relative paths without empty, '.' or '..' parts."
         )
     return key
+
+
+def _is_short_utf8(key: str) -> bool:
+    try:
+        return len(key.encode("utf-8")) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
