@@ -35,6 +35,10 @@ INNER_IMPORTS = {
     # `import wsistore` is cheap: what it names is loaded when it is first asked for.
     "__init__.py:__getattr__ imports wsistore.client.slide",
     "__init__.py:__getattr__ imports wsistore.ops.opening",
+    # Alembic, DuckDB and sqlglot are loaded by the few commands that need them: the others start in half the time.
+    "catalog/__init__.py:create imports wsistore.catalog",
+    "catalog/__init__.py:migrate imports wsistore.catalog",
+    "catalog/catalog.py:slides imports wsistore.catalog",
 }
 """First-party imports inside functions that are allowed, as ``package/module.py:function imports wsistore.x``."""
 
