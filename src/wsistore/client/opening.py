@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -9,13 +11,13 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
-from wsistore.client.slide import Slide
+from wsistore.client.slide import Loader, Slide
 from wsistore.compress.source_bytes import SourceBytes
 from wsistore.compress.virtual import LibraryStore, TileStore
 from wsistore.errors import Kind, MissingError, StorageError
 from wsistore.model import Mode
 from wsistore.slides import associated
-from wsistore.slides.base import Source
+from wsistore.slides.base import Associated, OpenFile, Source
 from wsistore.slides.registry import open_source
 from wsistore.slides.whole import WholeReader
 
@@ -74,13 +76,14 @@ def open_path(path: Path) -> Slide:
 
 def open_vendor(source: Source, name: str) -> Slide:
     """Open a source that is not stored; its files are read in place."""
+    pictures = loaders(source.associated, lambda index: source.files[index].path.open("rb"))
     if source.mode is Mode.WHOLE:
-        reader = WholeReader(source)
-        reader.__enter__()
-        return Slide(LibraryStore(source, reader), name, associated=_pictures(source), close=reader.close)
+        reader = WholeReader(source.files[0].path)
+        return Slide(LibraryStore(source, reader), name, associated=pictures, close=reader.close)
     files = SourceBytes(source.files)
-    return Slide(TileStore(source, files), name, associated=_pictures(source), close=files.close)
+    return Slide(TileStore(source, files), name, associated=pictures, close=files.close)
 
 
-def _pictures(source: Source) -> dict[str, associated.Loader]:
-    return associated.loaders(source.associated, lambda index: source.files[index].path.open("rb"))
+def loaders(pictures: Iterable[Associated], open_file: OpenFile) -> dict[str, Loader]:
+    """Return for each associated picture a function that reads it."""
+    return {picture.name: partial(associated.read, picture.locator, open_file) for picture in pictures}

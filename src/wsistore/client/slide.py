@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import xarray
 
 Picture = npt.NDArray[np.uint8]
+Loader = Callable[[], Picture]
+"""Reads one associated picture, (y, x, c) uint8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class LevelInfo:
 class AssociatedPictures(Mapping[str, Picture]):
     """Label, macro and thumbnail by name, each (y, x, c) uint8, read when asked for."""
 
-    def __init__(self, loaders: Mapping[str, Callable[[], Picture]]) -> None:
+    def __init__(self, loaders: Mapping[str, Loader]) -> None:
         self._loaders = dict(loaders)
 
     def __getitem__(self, name: str) -> Picture:
@@ -79,7 +81,7 @@ class Slide:
         store: Store,
         name: str,
         *,
-        associated: Mapping[str, Callable[[], Picture]] | None = None,
+        associated: Mapping[str, Loader] | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -102,6 +104,11 @@ class Slide:
         if "thumbnail" in self._group:
             loaders.setdefault("thumbnail", lambda: _picture(self._array("thumbnail")))
         self.associated = AssociatedPictures(loaders)
+
+    @property
+    def group(self) -> zarr.Group:
+        """The slide's OME-Zarr hierarchy, for Zarr."""
+        return self._group
 
     @property
     def um_per_px(self) -> tuple[float, float] | None:
@@ -162,6 +169,19 @@ class Slide:
         import xarray as xr  # half a second that most callers do not need
 
         return xr.open_datatree(self._store, engine="zarr", chunks=chunks, consolidated=False)  # type: ignore[arg-type]
+
+    def closing_with(self, close: Callable[[], None]) -> Self:
+        """Return the slide; closing it also calls `close`, last."""
+        first = self._close
+
+        def both() -> None:
+            try:
+                first()
+            finally:
+                close()
+
+        self._close = both
+        return self
 
     def close(self) -> None:
         """Free what the slide holds open. May be repeated."""

@@ -41,12 +41,12 @@ class _TileCodec(ArrayBytesCodec):
     is_fixed_size = False
     name: ClassVar[str]
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Pixels:
+    def decode_bytes(self, data: bytes, shape: tuple[int, ...]) -> Pixels:
         """Return the picture of one chunk of `shape`."""
         raise NotImplementedError
 
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        pixels = self.decode_bytes(chunk_bytes.as_numpy_array(), chunk_spec.shape)
+        pixels = self.decode_bytes(chunk_bytes.to_bytes(), chunk_spec.shape)
         dtype = chunk_spec.dtype.to_native_dtype()
         pixels = pixels.astype(dtype, copy=False).reshape(chunk_spec.shape)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels)
@@ -100,7 +100,7 @@ class Jpeg(_TileCodec):
             config["tables"] = base64.b64encode(self.tables).decode("ascii")
         return {"name": self.name, "configuration": config}
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Pixels:
+    def decode_bytes(self, data: bytes, shape: tuple[int, ...]) -> Pixels:
         """Return (y, x) or (y, x, 3) uint8."""
         return imagecodecs.jpeg8_decode(
             data, tables=self.tables, colorspace=self.colorspace_jpeg, outcolorspace=self.colorspace_data
@@ -135,7 +135,7 @@ class Jpeg2k(_Plain):
 
     name = "imagecodecs_jpeg2k"
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Pixels:
+    def decode_bytes(self, data: bytes, shape: tuple[int, ...]) -> Pixels:
         """Return (y, x) or (y, x, channels)."""
         return imagecodecs.jpeg2k_decode(data)
 
@@ -146,7 +146,7 @@ class Webp(_Plain):
 
     name = "imagecodecs_webp"
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Pixels:
+    def decode_bytes(self, data: bytes, shape: tuple[int, ...]) -> Pixels:
         """Return (y, x, 3) uint8."""
         return imagecodecs.webp_decode(data, hasalpha=False)
 
@@ -197,11 +197,11 @@ class Fold(_TileCodec):
             },
         }
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Pixels:
+    def decode_bytes(self, data: bytes, shape: tuple[int, ...]) -> Pixels:
         """Return (k·tile height, tile width, channels) uint8, each tile decoded alone."""
         out = np.zeros(shape, np.uint8)
         height, width = self.tile_shape
-        for number, scan in enumerate(fold.split(data.tobytes())):
+        for number, scan in enumerate(fold.split(data)):
             tile = imagecodecs.jpeg8_decode(
                 fold.tile(self.header, scan),
                 colorspace=self.colorspace_jpeg,
@@ -228,20 +228,20 @@ class _Bytes(BytesBytesCodec):
         """Return the codec's JSON."""
         return {"name": self.name}
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def decode_bytes(self, data: bytes) -> bytes:
         """Return the decompressed bytes."""
         raise NotImplementedError
 
-    def encode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def encode_bytes(self, data: bytes) -> bytes:
         """Return the compressed bytes."""
         raise NotImplementedError
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        data = await asyncio.to_thread(self.decode_bytes, chunk_bytes.as_numpy_array())
+        data = await asyncio.to_thread(self.decode_bytes, chunk_bytes.to_bytes())
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     async def _encode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer | None:
-        data = await asyncio.to_thread(self.encode_bytes, chunk_bytes.as_numpy_array())
+        data = await asyncio.to_thread(self.encode_bytes, chunk_bytes.to_bytes())
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
@@ -255,11 +255,11 @@ class Lzw(_Bytes):
 
     name = "imagecodecs_lzw"
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def decode_bytes(self, data: bytes) -> bytes:
         """Return the decompressed bytes."""
         return bytes(imagecodecs.lzw_decode(data))
 
-    def encode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def encode_bytes(self, data: bytes) -> bytes:
         """Return the compressed bytes."""
         return bytes(imagecodecs.lzw_encode(data))
 
@@ -270,11 +270,11 @@ class Zlib(_Bytes):
 
     name = "imagecodecs_zlib"
 
-    def decode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def decode_bytes(self, data: bytes) -> bytes:
         """Return the decompressed bytes."""
         return bytes(imagecodecs.zlib_decode(data))
 
-    def encode_bytes(self, data: npt.NDArray[np.uint8]) -> bytes:
+    def encode_bytes(self, data: bytes) -> bytes:
         """Return the compressed bytes."""
         return bytes(imagecodecs.zlib_encode(data))
 

@@ -1,4 +1,4 @@
-"""The companion's ``files.json``: what a slide came as, where its skeleton lies, and all that may name a patient."""
+"""The companion's ``files.json.zst``: what a slide came as, where its skeleton lies, and all that may name a patient."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from numcodecs.zstd import Zstd
+
 from wsistore.compress.metadata import FORMAT
 from wsistore.compress.skeleton import SkeletonIndex
 from wsistore.errors import IntegrityError, Kind
@@ -14,6 +16,8 @@ from wsistore.model import FileRecord, Mode, fingerprint
 from wsistore.slides.base import Associated, Scanner, Source
 
 Json = Any
+
+_ZSTD_LEVEL = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,13 +83,14 @@ def describe(
 
 
 def encode(companion: Companion) -> bytes:
-    """Return ``files.json``."""
+    """Return ``files.json.zst``: UTF-8 JSON, compressed with zstd."""
     document = {"format": FORMAT, **asdict(companion)}
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, sort_keys=False).encode()
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return bytes(Zstd(level=_ZSTD_LEVEL, checksum=True).encode(text.encode()))
 
 
 def decode(data: bytes, *, where: str) -> Companion:
-    """Return the companion from ``files.json``; `where` is its key, for messages.
+    """Return the companion from ``files.json.zst``; `where` is its key, for messages.
 
     Raises
     ------
@@ -94,13 +99,13 @@ def decode(data: bytes, *, where: str) -> Companion:
 
     """
     try:
-        document = json.loads(data)
+        document = json.loads(Zstd().decode(data))
         version = document.pop("format")
         if version != FORMAT:
             msg = f"{where} has format {version}; this wsistore reads format {FORMAT}."
             raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="Read it with a newer wsistore.")
         return _from_json(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{where} is damaged ({error!r})."
         raise IntegrityError(msg, remedy="Restore the slide from another copy.") from error
 

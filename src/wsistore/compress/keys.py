@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 STORE, PRIVATE, COMMITS = "store", "private", "commits"
 
-LAYOUT, SKELETON, FILES = "layout.parquet", "skeleton.zst", "files.json"
+LAYOUT, SKELETON, FILES = "layout.parquet", "skeleton.zst", "files.json.zst"
 SOURCE = "source"
 """Folder of the companion that holds the files of a `whole` slide, by number."""
 

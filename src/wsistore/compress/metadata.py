@@ -22,7 +22,7 @@ _COORDINATE_CODECS: list[Json] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {
         "name": "blosc",
-        "configuration": {"cname": "zstd", "clevel": 9, "shuffle": "shuffle", "typesize": 8, "blocksize": 0},
+        "configuration": {"cname": "zstd", "clevel": 9, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
     },
 ]
 
@@ -34,7 +34,7 @@ def dump(document: Json) -> bytes:
 
 def group(attributes: Json | None = None) -> Json:
     """Return a Zarr group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}
+    return {"zarr_format": 3, "node_type": "group", **({"attributes": attributes} if attributes else {})}
 
 
 def array(
@@ -58,7 +58,7 @@ def array(
         "fill_value": fill,
         "codecs": codecs,
         "dimension_names": names,
-        "attributes": attributes or {},
+        **({"attributes": attributes} if attributes else {}),
     }
 
 
@@ -97,18 +97,26 @@ def scale(source: Source, number: int) -> tuple[tuple[float, float], tuple[float
     """
     first, level = source.levels[0], source.levels[number]
     base = source.um_per_px or (1.0, 1.0)
-    steps = (base[0] * first.height / level.height, base[1] * first.width / level.width)
+    steps = (base[0] * (first.height / level.height), base[1] * (first.width / level.width))
     return steps, ((steps[0] - base[0]) / 2, (steps[1] - base[1]) / 2)
 
 
-def coordinate(source: Source, number: int, axis: int) -> tuple[Json, npt.NDArray[np.float64]]:
-    """Return the array document and the values of a level's coordinate: axis 0 is y, 1 is x."""
+def coordinate(source: Source, number: int, axis: int) -> tuple[Json, npt.NDArray[np.uint32]]:
+    """Return the array document and the stored values of a level's coordinate: axis 0 is y, 1 is x.
+
+    Stored are the pixels' numbers, packed as the CF conventions say (section 8.1): micrometres are ``scale_factor`` ×
+    number + ``add_offset``, which is what xarray gives. As floats the coordinates of a small slide's many levels would
+    take more bytes than all its other metadata.
+    """
     steps, starts = scale(source, number)
     length = (source.levels[number].height, source.levels[number].width)[axis]
-    values = starts[axis] + steps[axis] * np.arange(length, dtype=np.float64)
-    attributes = {"units": "micrometer" if source.um_per_px else "pixel"}
-    document = array((length,), (length,), "float64", _COORDINATE_CODECS, ["yx"[axis]], fill=0.0, attributes=attributes)
-    return document, values
+    attributes = {
+        "units": "micrometer" if source.um_per_px else "pixel",
+        "scale_factor": steps[axis],
+        "add_offset": starts[axis],
+    }
+    document = array((length,), (length,), "uint32", _COORDINATE_CODECS, ["yx"[axis]], attributes=attributes)
+    return document, np.arange(length, dtype="<u4")
 
 
 def root(source: Source) -> Json:

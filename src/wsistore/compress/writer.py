@@ -181,7 +181,7 @@ def _write_whole(
     tasks = [pool.submit(copy, number) for number in range(len(source.files))]
     try:
         recorder.put(place.store + "zarr.json", metadata.dump(metadata.root(source)))
-        with WholeReader(source) as reader:
+        with WholeReader(source.files[0].path) as reader:
             picture = np.asarray(reader.read_thumbnail(thumbnail.EDGE), np.uint8)
         _put_picture(source, picture, recorder, place)
     finally:

@@ -1,0 +1,327 @@
+"""Taking a slide in: written, read back, verified, committed; or nothing of it stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from wsistore import __version__
+from wsistore.catalog.attempts import AlreadyClaimed
+from wsistore.catalog.records import Attempt, CopyRecord, SlideRecord, SourceRecord, SourceState
+from wsistore.clock import iso
+from wsistore.compress.keys import Place
+from wsistore.compress.shard_writer import CheckTile
+from wsistore.compress.source_bytes import SourceBytes
+from wsistore.compress.verify import verify_copy
+from wsistore.compress.writer import Draft, write_slide
+from wsistore.errors import BrokenError, ConflictError, IncompleteError, Kind, WsistoreError
+from wsistore.model import Evidence, FileRecord, Preset, fingerprint, random_key
+from wsistore.ops.attempts import LEASE, finish, give_up
+from wsistore.ops.busy import is_being_written
+from wsistore.ops.results import IngestResult, IngestStatus
+from wsistore.ops.site import Site
+from wsistore.slides.base import Source
+from wsistore.slides.check import TileChecker
+from wsistore.slides.registry import open_source
+from wsistore.tiers.commits import Commit, encode
+
+Progress = Callable[[str, int, int], None]
+"""Gets the phase (``write``, ``verify``), the source bytes just dealt with, and the source's size."""
+
+_WAIT_SECONDS = 0.2
+_WAIT_TURNS = 300
+"""How long to wait for another process that is committing the same content: a minute."""
+
+_log = logging.getLogger(__name__)
+
+
+class _RescanError(Exception):
+    """A tile carries what the sampled ones did not: the level must be scanned tile by tile."""
+
+
+class _UnknownOutcomeError(Exception):
+    """Writing the commit failed, or its reply was lost."""
+
+    def __init__(self, cause: WsistoreError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def ingest_one(
+    site: Site,
+    path: Path,
+    *,
+    tier: str,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> IngestResult:
+    """Take one slide in.
+
+    Parameters
+    ----------
+    site
+        An open site.
+    path
+        A vendor's file, or a folder of DICOM instances.
+    tier
+        Name of the tier that it goes to.
+    metadata
+        What the site says of it, by name: ``case_id``, ``patient_id``, ``block``, ``stain``, …
+    progress
+        See `Progress`.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be kept, or `metadata` contradicts what is known.
+    ConflictError
+        If the source is being written or changed, or another process is at the same content for too long.
+    StorageError
+        If the tier fails.
+    IntegrityError
+        If what was read back was not what had been written. In every case nothing of the slide is visible, and what
+        was written is removed, now or by the next recovery.
+
+    """
+    started = site.clock.monotonic_seconds()
+    source = _open(path, scan_all=False)
+    try:
+        result = _take_in(site, path, source, tier, metadata or {}, progress)
+    except _RescanError:
+        result = _take_in(site, path, _open(path, scan_all=True), tier, metadata or {}, progress)
+    return replace(result, seconds=site.clock.monotonic_seconds() - started)
+
+
+def _open(path: Path, *, scan_all: bool) -> Source:
+    source = open_source(path, scan_all=scan_all)
+    for file in source.files:
+        if is_being_written(file.path):
+            msg = f"{file.path} is still open for writing by another process."
+            raise ConflictError(msg, kind=Kind.SOURCE_BUSY, remedy="Run again when it is completely written.")
+    return source
+
+
+def _take_in(
+    site: Site, path: Path, source: Source, tier: str, metadata: Mapping[str, str], progress: Progress
+) -> IngestResult:
+    storage = site.tier(tier)
+    size = sum(file.size_bytes for file in source.files)
+    known = _hash_if_likely_known(site, source, size)
+    if known is not None:
+        found = site.catalog.find_current(fingerprint(known))
+        if found is not None:
+            return _exists(site, path, found.slide, metadata)
+    slide, version = _identity(site, path, source, known)
+    attempt = site.catalog.begin_attempt(slide, tier, site.owner, site.clock.now() + LEASE)
+    try:
+        draft = write_slide(
+            source,
+            storage,
+            Place(slide, attempt.attempt),
+            history=[_history(site)],
+            check=lambda level: _checker(source, level),
+            progress=lambda done: progress("write", done, size),
+        )
+        site.catalog.extend_lease(attempt.attempt, site.clock.now() + LEASE)
+        verify_copy(
+            storage, draft.place, draft.objects, draft.files, progress=lambda done: progress("verify", done, size)
+        )
+        return _commit(site, path, source, attempt, draft, version, metadata)
+    except _UnknownOutcomeError as error:
+        # The commit may or may not be there: the attempt stays claimed, and whoever recovers it finds out.
+        site.catalog.release(attempt.attempt)
+        raise error.cause from error
+    except BaseException as error:
+        reason = error.message if isinstance(error, WsistoreError) else repr(error)
+        _give_up_quietly(site, attempt, reason)
+        raise
+
+
+def _give_up_quietly(site: Site, attempt: Attempt, reason: str) -> None:
+    """Clean up without hiding the error that is on its way; a later recovery does what fails now."""
+    try:
+        give_up(site, attempt, reason)
+    except WsistoreError as error:
+        _log.warning("attempt %s is left for the next recovery: %s", attempt.attempt, error)
+
+
+def _history(site: Site) -> dict[str, str]:
+    return {
+        "at": iso(site.clock.now()),
+        "action": "ingested",
+        "preset": str(Preset.KEEP),
+        "software": f"wsistore {__version__}",
+    }
+
+
+def _checker(source: Source, level: int) -> CheckTile | None:
+    found = source.levels[level]
+    if found.coding is None:
+        return None
+    checker = TileChecker(found)
+
+    def check(tile: int, data: memoryview) -> None:
+        verdict = checker(data)
+        if verdict.good:
+            return
+        if verdict.problem:
+            row, column = divmod(tile, found.grid[1])
+            file = source.files[int(found.segments["file"][0])].path
+            msg = f"{file}: the tile in row {row}, column {column} of level {level} {verdict.problem}."
+            raise BrokenError(msg, remedy="Copy the file again from the scanner, or export it again.")
+        raise _RescanError
+
+    return check
+
+
+def _hash_if_likely_known(site: Site, source: Source, size: int) -> tuple[FileRecord, ...] | None:
+    """Hash the source first where the catalogue has one of its size or series: then it is likely to be known."""
+    in_series = source.series is not None and site.catalog.current_of_series(source.series)
+    if not in_series and not site.catalog.has_source_of_size(size):
+        return None
+    with SourceBytes(source.files) as files:
+        records = files.hash_files(lambda _: None)
+        files.check_unchanged()
+    return records
+
+
+def _identity(site: Site, path: Path, source: Source, known: tuple[FileRecord, ...] | None) -> tuple[str, int]:
+    """Return the slide's key and the number of the version: a new slide, or the next version of one that grew.
+
+    Raises
+    ------
+    IncompleteError
+        If the catalogue has the same series with instances that are missing here.
+
+    """
+    if source.series is None or known is None:
+        return random_key(), 1
+    here = {record.sha256 for record in known}
+    for slide, version in site.catalog.current_of_series(source.series):
+        before = {record.sha256: record.name for record in version.files}
+        if before.keys() < here:
+            return slide.slide, version.n + 1
+        missing = [name for sha256, name in before.items() if sha256 not in here]
+        if here & before.keys() and missing:
+            msg = f"{path} lacks {len(missing)} of the instances that slide {slide.slide} was ingested with: "
+            msg += ", ".join(sorted(missing)[:5]) + "."
+            raise IncompleteError(msg, remedy="Complete the folder, or leave the slide as it is: it has them all.")
+    return random_key(), 1
+
+
+def _commit(
+    site: Site,
+    path: Path,
+    source: Source,
+    attempt: Attempt,
+    draft: Draft,
+    version: int,
+    metadata: Mapping[str, str],
+) -> IngestResult:
+    verified_at = iso(site.clock.now())
+    size = sum(file.size_bytes for file in draft.files)
+    commit = Commit(
+        slide=attempt.slide,
+        number=version,
+        attempt=attempt.attempt,
+        mode=source.mode,
+        preset=Preset.KEEP,
+        fingerprint=fingerprint(draft.files),
+        bytes_source=size,
+        evidence=Evidence.READ_BACK,
+        verified_at=verified_at,
+        objects=draft.objects,
+    )
+    body = encode(commit)
+    copy = CopyRecord(
+        tier=attempt.tier,
+        n=version,
+        preset=commit.preset,
+        bytes_stored=commit.bytes_stored + len(body),
+        objects=len(commit.objects) + 1,
+        evidence=commit.evidence,
+        verified_at=verified_at,
+        commit_key=commit.key,
+        commit_body=body.decode(),
+    )
+    try:
+        site.catalog.claim(
+            attempt.attempt,
+            fingerprint=commit.fingerprint,
+            slide=_slide_record(path, source, attempt.slide, size, metadata),
+            source=SourceRecord(n=version, files=draft.files, path=str(path)),
+            copy=copy,
+            supersedes=version - 1 if version > 1 else None,
+        )
+    except AlreadyClaimed as claimed:
+        give_up(site, attempt, f"slide {claimed.slide} has the same content")
+        return _exists(site, path, _wait_for(site, path, commit.fingerprint, claimed), metadata)
+    try:
+        finished = finish(site, attempt)
+    except WsistoreError as error:
+        raise _UnknownOutcomeError(error) from error
+    if not finished:
+        msg = f"Version {version} of slide {attempt.slide} was committed by another site's catalogue."
+        raise ConflictError(msg, remedy="Check that no other site uses this tier.")
+    return IngestResult(
+        slide=attempt.slide,
+        source=str(path),
+        status=IngestStatus.INGESTED,
+        mode=source.mode,
+        bytes_source=size,
+        bytes_stored=copy.bytes_stored,
+        objects=copy.objects,
+        verified_at=verified_at,
+        tier=attempt.tier,
+        warnings=(*source.warnings, *((source.mode_reason,) if source.mode_reason else ())),
+        supersedes=version - 1 if version > 1 else None,
+    )
+
+
+def _slide_record(path: Path, source: Source, slide: str, size: int, metadata: Mapping[str, str]) -> SlideRecord:
+    first = source.levels[0] if source.levels else None
+    return SlideRecord(
+        slide=slide,
+        name=path.resolve().name,
+        format=source.format,
+        mode=source.mode,
+        width=first.width if first else 0,
+        height=first.height if first else 0,
+        bytes_source=size,
+        series=source.series,
+        um_per_px=source.um_per_px,
+        magnification=source.magnification,
+        metadata=dict(metadata),
+    )
+
+
+def _wait_for(site: Site, path: Path, content: str, claimed: AlreadyClaimed) -> str:
+    """Wait until the process that claimed the same content is through; return its slide."""
+    for _ in range(_WAIT_TURNS):
+        if claimed.state is SourceState.CURRENT or site.catalog.find_current(content) is not None:
+            return claimed.slide
+        site.clock.sleep(_WAIT_SECONDS)
+    msg = f"Another process has been committing the content of {path} for a minute."
+    raise ConflictError(msg, remedy="Run again: if it died, its work is finished or undone then.")
+
+
+def _exists(site: Site, path: Path, slide: str, metadata: Mapping[str, str]) -> IngestResult:
+    """Report a slide that is there already; what the site says of it is brought up to date."""
+    if metadata:
+        site.catalog.put_metadata({slide: dict(metadata)})
+    row = site.catalog.slide(slide)
+    copies = [copy for copy in site.catalog.copies(slide) if copy.version == row.version]
+    copy = copies[0]
+    return IngestResult(
+        slide=slide,
+        source=str(path),
+        status=IngestStatus.EXISTS,
+        mode=row.mode,
+        bytes_source=row.bytes_source,
+        bytes_stored=copy.bytes_stored,
+        objects=copy.objects,
+        verified_at=copy.verified_at,
+        tier=copy.tier,
+    )

@@ -1,0 +1,141 @@
+"""A site: its settings, catalogue and tiers, opened together and handed to every operation."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from wsistore import settings as site_settings
+from wsistore.catalog import Catalog, create
+from wsistore.catalog.owner import Owner
+from wsistore.clock import Clock, SystemClock
+from wsistore.events import EventKind
+from wsistore.settings import Settings, TierSettings
+from wsistore.storage.base import Storage
+from wsistore.storage.open import check_tier, create_tier, open_storage
+from wsistore.storage.retry import RetryPolicy, RetryStorage
+
+
+@dataclass(slots=True)
+class Site:
+    """An open site. Threads may share it."""
+
+    folder: Path
+    settings: Settings
+    catalog: Catalog
+    clock: Clock
+    owner: str
+    """This process, as attempts name it."""
+    actor: str
+    """Who acts, as events name them."""
+    _tiers: dict[str, Storage] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def tier_settings(self, name: str) -> TierSettings:
+        """Return what the settings say of a tier.
+
+        Raises
+        ------
+        SiteError
+            If there is no such tier.
+
+        """
+        return self.settings.tier(name)
+
+    def tier(self, name: str) -> Storage:
+        """Return a tier's storage, once it is sure that it is this site's tier that lies there.
+
+        Raises
+        ------
+        SiteError
+            If there is no such tier.
+        StorageError
+            If its place is gone, or is not this tier.
+
+        """
+        found = self.tier_settings(name)
+        with self._lock:
+            storage = self._tiers.get(name)
+            if storage is None:
+                storage = RetryStorage(
+                    open_storage(found.url),
+                    clock=self.clock,
+                    rng=random.Random(),  # noqa: S311  (spreads retries, hides nothing)
+                    policy=RetryPolicy(attempts=self.settings.retries + 1),
+                )
+                self._tiers[name] = storage
+        check_tier(storage, found.id)
+        return storage
+
+    def note(self, slide: str, kind: EventKind, detail: Mapping[str, Any]) -> None:
+        """Append an event that accompanies reading; a site opened for reading only keeps none."""
+        if not self.catalog.read_only:
+            self.catalog.append_event(slide, kind, self.actor, detail)
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        self.catalog.close()
+
+    def __enter__(self) -> Self:
+        """Return the site."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def init_site(folder: Path, *, name: str = "") -> Settings:
+    """Make a new site in `folder`: settings, catalogue, and the tiers hot, warm and cold beside them.
+
+    Raises
+    ------
+    SiteError
+        If `folder` is a site already, or cannot be written.
+
+    """
+    made = site_settings.write_new(folder, name=name)
+    for tier in made.tiers:
+        storage = open_storage(tier.url)
+        create_tier(storage, tier.id, tier.name)
+    create(made.catalog_url)
+    return made
+
+
+def open_site(
+    folder: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    read_only: bool = False,
+    clock: Clock | None = None,
+    actor: str | None = None,
+) -> Site:
+    """Open the site in `folder`, or the one that WSISTORE_HOME or the current folder tells.
+
+    Raises
+    ------
+    SiteError
+        If there is no site, or its settings or catalogue are not in order.
+
+    """
+    place = site_settings.find_site(folder, os.environ if environment is None else environment)
+    loaded = site_settings.load(place)
+    time = clock or SystemClock()
+    catalog = Catalog.open(loaded.catalog_url, clock=time, read_only=read_only)
+    return Site(place, loaded, catalog, time, str(Owner.current()), actor or _account())
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this user id, as in some containers
+        return f"uid-{os.getuid()}"
