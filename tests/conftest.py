@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from wsistore.testing.clock import ManualClock
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # --- Hypothesis: the profiles are set here and nowhere else; a test may lower max_examples, with the reason ----------
@@ -118,3 +120,9 @@ def real_slides() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real slides at {folder}: name their folder in WSISTORE_TEST_SLIDES")
     return folder
+
+
+@pytest.fixture
+def manual_clock() -> ManualClock:
+    """Return a clock that goes only when the test says so."""
+    return ManualClock()

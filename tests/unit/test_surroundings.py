@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from wsistore.testing.clock import ManualClock
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "slides.example"])
@@ -60,3 +62,12 @@ def test_local_time_is_not_utc() -> None:
 
 def test_no_site_of_the_user_is_seen() -> None:
     assert "WSISTORE_HOME" not in os.environ
+
+
+def test_the_manual_clock_goes_only_when_told(manual_clock: ManualClock) -> None:
+    before = manual_clock.now()
+    assert manual_clock.now() == before
+
+    manual_clock.sleep(3600)
+
+    assert manual_clock.now() == before + timedelta(hours=1)
