@@ -32,11 +32,14 @@ test: $(STAMP) ## Run all tests: ARGS='-k fold' passes more to pytest
 	@scripts/install-test-packages
 	@$(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS) tests
 
+# All four run whatever the first says: one round shows all that is wrong.
 lint: $(STAMP) ## Check style, types and the direction of imports
-	@$(PY) -m ruff check .
-	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy src tests $(PROGRAMS)
-	@.venv/bin/lint-imports
+	@status=0; \
+	$(PY) -m ruff check . || status=1; \
+	$(PY) -m ruff format --check . || status=1; \
+	$(PY) -m mypy src tests $(PROGRAMS) || status=1; \
+	.venv/bin/lint-imports || status=1; \
+	exit $$status
 
 format: $(STAMP) ## Format the code and mend what can be mended
 	@$(PY) -m ruff check --fix-only .
