@@ -18,8 +18,8 @@ from wsistore.errors import Kind, MissingError, StorageError
 from wsistore.model import Mode
 from wsistore.slides import associated
 from wsistore.slides.base import Associated, OpenFile, Source
+from wsistore.slides.regions import WholeReader
 from wsistore.slides.registry import open_source
-from wsistore.slides.whole import WholeReader
 
 _ZIPPED = (".ozx", ".zip")
 

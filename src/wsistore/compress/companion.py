@@ -1,4 +1,4 @@
-"""The companion's ``files.json.zst``: what a slide came as, where its skeleton lies, and all that may name a patient."""
+"""The companion's ``files.json.zst``: what a slide came as, where its skeleton lies, what may name a patient."""
 
 from __future__ import annotations
 

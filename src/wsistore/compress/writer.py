@@ -21,7 +21,7 @@ from wsistore.compress.skeleton import SkeletonIndex
 from wsistore.compress.source_bytes import SourceBytes
 from wsistore.model import FileRecord, Mode, ObjectRecord
 from wsistore.slides.base import Source
-from wsistore.slides.whole import WholeReader
+from wsistore.slides.regions import WholeReader
 from wsistore.storage.base import Storage
 
 Progress = Callable[[int], None]

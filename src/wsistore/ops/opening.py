@@ -6,6 +6,7 @@ import io
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from wsistore.client import opening
 from wsistore.client.slide import Slide
@@ -15,7 +16,7 @@ from wsistore.compress.source_file import open_view
 from wsistore.compress.zarr_store import TierStore
 from wsistore.errors import Kind, MissingError, SiteError
 from wsistore.model import Mode
-from wsistore.ops.restore import source_blocks
+from wsistore.ops.restoring import source_blocks
 from wsistore.ops.site import Site
 from wsistore.ops.stored import open_copy, safe_target, site_or_default
 from wsistore.slides.registry import open_source as open_vendor_source
@@ -73,8 +74,8 @@ def open_stored(site: Site, slide: str) -> Slide:
         return _open_whole(stored, key)
     source = map_source(stored)
 
-    def open_file(number: int) -> io.BufferedReader:
-        return open_view(stored, source, number)
+    def open_file(index: int) -> BinaryIO:
+        return open_view(stored, source, index)
 
     pictures = opening.loaders(stored.companion.associated, open_file)
     return Slide(TierStore(storage, stored.place.store), key, associated=pictures)

@@ -74,6 +74,11 @@ class Site:
         check_tier(storage, found.id)
         return storage
 
+    @property
+    def jobs(self) -> int:
+        """How many slides are worked on at once unless told otherwise."""
+        return self.settings.jobs or os.cpu_count() or 1
+
     def note(self, slide: str, kind: EventKind, detail: Mapping[str, Any]) -> None:
         """Append an event that accompanies reading; a site opened for reading only keeps none."""
         if not self.catalog.read_only:

@@ -1,4 +1,4 @@
-"""Handing a slide's pixels on as OME-Zarr: a folder or an ``.ozx``, as stored or in a codec that more software reads."""
+"""Handing a slide's pixels on as OME-Zarr: a folder or an ``.ozx``, as stored or in a codec that more tools read."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def export(
             made = _zip(made, scratch / "store.ozx")
         if private is not None:
             _write_private(site, key, stored, scratch / "private")
-            os.rename(scratch / "private", private)
+            (scratch / "private").rename(private)
         size = sum(p.stat().st_size for p in (made.rglob("*") if made.is_dir() else [made]) if p.is_file())
-        os.rename(made, target)
+        made.rename(target)
     detail = {"tier": copy.tier, "codec": str(codec), "bytes": size, "private": with_private}
     site.note(key, EventKind.EXPORTED, detail)
     seconds = site.clock.monotonic_seconds() - started

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from wsistore.catalog.records import CopyRow, SlideRow
 from wsistore.clock import iso
 from wsistore.compress.verify import verify_copy
-from wsistore.errors import IntegrityError, StorageError, WsistoreError
+from wsistore.errors import IntegrityError, ObjectMissingError, StorageError, WsistoreError
 from wsistore.events import EventKind, NewEvent
 from wsistore.ops.results import Failure, VerifyResult
 from wsistore.ops.site import Site
 from wsistore.ops.stored import current_copies, place_of
+from wsistore.storage.base import Storage
 from wsistore.tiers import commits
 
 
@@ -54,9 +55,7 @@ def _verify_copy(site: Site, row: SlideRow, copy: CopyRow, progress: Callable[[i
     started = site.clock.monotonic_seconds()
     try:
         storage = site.tier(copy.tier)
-        if storage.get(copy.commit_key) != copy.commit_body.encode():
-            msg = f"{copy.commit_key} in {storage.url} is not what the catalogue recorded."
-            raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
+        _check_commit(storage, copy)
         commit = commits.decode(copy.commit_body.encode(), where=copy.commit_key)
         files = site.catalog.source(row.slide).files
         verdict = verify_copy(storage, place_of(copy), commit.objects, files, progress=progress)
@@ -78,6 +77,17 @@ def _verify_copy(site: Site, row: SlideRow, copy: CopyRow, progress: Callable[[i
         verified_at=iso(now),
         seconds=site.clock.monotonic_seconds() - started,
     )
+
+
+def _check_commit(storage: Storage, copy: CopyRow) -> None:
+    try:
+        found = storage.get(copy.commit_key)
+    except ObjectMissingError as error:
+        msg = f"{copy.commit_key} is missing from {storage.url}."
+        raise IntegrityError(msg, remedy="Restore the slide from another copy, or ingest its source again.") from error
+    if found != copy.commit_body.encode():
+        msg = f"{copy.commit_key} in {storage.url} is not what the catalogue recorded."
+        raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
 
 
 def _note_failure(site: Site, copy: CopyRow, error: WsistoreError) -> None:

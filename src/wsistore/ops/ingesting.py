@@ -27,8 +27,8 @@ from wsistore.slides.check import TileChecker
 from wsistore.slides.registry import open_source
 from wsistore.tiers.commits import Commit, encode
 
-Progress = Callable[[str, int, int], None]
-"""Gets the phase (``write``, ``verify``), the source bytes just dealt with, and the source's size."""
+Progress = Callable[[str, int, int, str], None]
+"""Gets the phase (``write``, ``verify``), the source bytes just dealt with, the source's size, and its path."""
 
 _WAIT_SECONDS = 0.2
 _WAIT_TURNS = 300
@@ -122,11 +122,15 @@ def _take_in(
             Place(slide, attempt.attempt),
             history=[_history(site)],
             check=lambda level: _checker(source, level),
-            progress=lambda done: progress("write", done, size),
+            progress=lambda done: progress("write", done, size, str(path)),
         )
         site.catalog.extend_lease(attempt.attempt, site.clock.now() + LEASE)
         verify_copy(
-            storage, draft.place, draft.objects, draft.files, progress=lambda done: progress("verify", done, size)
+            storage,
+            draft.place,
+            draft.objects,
+            draft.files,
+            progress=lambda done: progress("verify", done, size, str(path)),
         )
         return _commit(site, path, source, attempt, draft, version, metadata)
     except _UnknownOutcomeError as error:

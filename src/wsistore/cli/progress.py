@@ -1,0 +1,73 @@
+"""Progress bars on stderr for work that takes long; nothing where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+
+class Bar:
+    """One bar in bytes, with a count of slides. May be moved from several threads.
+
+    Parameters
+    ----------
+    label
+        What is being done.
+    shown
+        False draws nothing.
+
+    """
+
+    def __init__(self, label: str, *, shown: bool) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            disable=not (shown and sys.stderr.isatty()),
+            transient=True,
+        )
+        self._task = self._progress.add_task(label, total=None, count="")
+        self._lock = Lock()
+        self._total = 0
+        self._slides = self._done = 0
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wipe the bar away."""
+        self._progress.stop()
+
+    def expect(self, slides: int = 0, size_bytes: int = 0) -> None:
+        """Say that so many more slides and bytes are to come."""
+        with self._lock:
+            self._slides += slides
+            self._total += size_bytes
+            self._update()
+
+    def move(self, size_bytes: int) -> None:
+        """Say that so many bytes are done."""
+        self._progress.advance(self._task, size_bytes)
+
+    def slide_done(self) -> None:
+        """Say that one more slide is done."""
+        with self._lock:
+            self._done += 1
+            self._update()
+
+    def _update(self) -> None:
+        count = f"{self._done}/{self._slides} slides" if self._slides else ""
+        self._progress.update(self._task, total=self._total or None, count=count)

@@ -1,0 +1,158 @@
+"""Commands about the site and what it holds: init, ls, show, events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wsistore import ops
+from wsistore.cli.context import JsonOption, SlideArgument, opened, reported
+from wsistore.cli.output import print_json, print_table, short, warn
+from wsistore.errors import IntegrityError, Kind
+from wsistore.units import format_bytes
+
+Json = dict[str, Any]
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one that is no site yet.")],
+    name: Annotated[str, typer.Option(help="The site's name for people; by default the folder's.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a site: wsistore.toml, the catalogue, and the tiers hot, warm and cold beside them.
+
+    \b
+      wsistore init /srv/slides
+      export WSISTORE_HOME=/srv/slides
+    """  # noqa: D301
+    with reported(as_json=as_json):
+        made = ops.init_site(folder, name=name)
+    tiers = [(tier.name, str(tier.preset), tier.url) for tier in made.tiers]
+    if as_json:
+        print_json({"site": str(made.folder), "name": made.name, "tiers": [tier[0] for tier in tiers]})
+        return
+    print_table(("tier", "preset", "place"), tiers)
+    typer.echo(f"\nThe site is {made.folder}; its settings are in wsistore.toml. Next:")
+    typer.echo(f"  export WSISTORE_HOME={made.folder}\n  wsistore ingest PATH...")
+
+
+def ls(
+    context: typer.Context,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Only slides for which this condition is true; see below.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the slides.
+
+    \b
+      wsistore ls
+      wsistore ls --where "format = 'dicom' and bytes_source > 1e9"
+      wsistore ls --where "stain = 'HE' and verified_at < now - interval 30 day"
+
+    A condition speaks of these columns: slide, name, format, mode, series, created_at, case_id, patient_id, block,
+    stain, metadata, width, height, um_per_px, magnification, bytes_source, version, copies, tiers, bytes_stored,
+    objects, verified_at; and of now.
+    """  # noqa: D301
+    with reported(as_json=as_json), opened(context, writing=False) as site:
+        rows = list(ops.list_slides(site, where))
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    _print_slides(rows)
+
+
+def _print_slides(rows: Iterable[Json]) -> None:
+    print_table(
+        ("slide", "name", "format", "mode", "pixels", "µm/px", "source", "stored", "tiers", "verified"),
+        (
+            (
+                row["slide"],
+                row["name"],
+                row["format"],
+                row["mode"],
+                f"{row['width']} × {row['height']}",
+                f"{row['um_per_px'][0]:.4g}" if row["um_per_px"] else "",
+                format_bytes(row["bytes_source"]),
+                format_bytes(row["bytes_stored"]),
+                " ".join(row["tiers"]),
+                short(row["verified_at"]),
+            )
+            for row in rows
+        ),
+        right=("pixels", "µm/px", "source", "stored"),
+    )
+
+
+def show(context: typer.Context, slide: SlideArgument, as_json: JsonOption = False) -> None:
+    """Show one slide: what it is, its files, and every copy with its evidence.
+
+    \b
+      wsistore show 4szq
+      wsistore show CMU-1-Small-Region.svs --json
+    """  # noqa: D301
+    with reported(as_json=as_json), opened(context, writing=False) as site:
+        found = ops.show(site, slide)
+    if as_json:
+        print_json(found)
+        return
+    facts = [
+        (key, _text(value)) for key, value in found.items() if key not in {"copies", "files"} and value is not None
+    ]
+    print_table(("", found["name"]), facts)
+    typer.echo()
+    files = [(f["name"], format_bytes(f["size_bytes"]), f["sha256"]) for f in found["files"]]
+    print_table(("file", "size", "SHA-256"), files, right=("size",))
+    typer.echo()
+    columns = ("tier", "preset", "version", "state", "bytes_stored", "objects", "evidence", "verified_at")
+    copies = [[_text(copy[column]) for column in columns] for copy in found["copies"]]
+    print_table(columns, copies, right=("version", "bytes_stored", "objects"))
+    for copy in found["copies"]:
+        if copy["fallbacks"]:
+            warn(f"in {copy['tier']}, tiles that could not be encoded as the preset wants: {_text(copy['fallbacks'])}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def events(
+    context: typer.Context,
+    slide: Annotated[str | None, typer.Argument(metavar="[SLIDE]", help="Only this slide's.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Prove the hash chains instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the audit trail: what happened to which slide, when, and who did it.
+
+    \b
+      wsistore events 4szq
+      wsistore events --check        proves that nothing in the chains was altered, left out or put in
+    """  # noqa: D301
+    with reported(as_json=as_json), opened(context, writing=False) as site:
+        if check:
+            problems = ops.check_events(site)
+            if as_json:
+                print_json({"ok": not problems, "problems": problems})
+            for problem in problems if not as_json else ():
+                warn(problem)
+            if problems:
+                msg = f"The audit trail has {len(problems)} faults."
+                raise IntegrityError(msg, kind=Kind.CHAIN_BROKEN, remedy="Restore the catalogue from a backup.")
+            if not as_json:
+                typer.echo("The audit trail is whole.")
+            return
+        key = None if slide is None else site.catalog.resolve(slide)
+        found = site.catalog.events(key)
+    if as_json:
+        for event in found:
+            print_json(asdict(event))
+        return
+    columns = ("at", "slide", "no.", "what", "who", "detail")
+    rows = [(short(e.at), e.slide, str(e.number), str(e.kind), e.actor, _text(dict(e.detail))) for e in found]
+    print_table(columns, rows, right=("no.",))

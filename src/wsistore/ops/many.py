@@ -1,0 +1,164 @@
+"""Many slides at once: a folder is worked through, what fails is named, and running again finishes the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from wsistore.errors import Kind, WsistoreError
+from wsistore.ops.attempts import recover
+from wsistore.ops.ingesting import Progress, ingest_one
+from wsistore.ops.metadata import Metadata
+from wsistore.ops.results import Failure, IngestResult, IngestStatus, VerifyResult
+from wsistore.ops.site import Site
+from wsistore.ops.verifying import verify
+from wsistore.slides.registry import find_slides
+
+_HOPELESS = frozenset({Kind.STORAGE_FULL, Kind.STORAGE_DENIED, Kind.TIER_MISSING, Kind.SITE_READ_ONLY})
+"""What stops a whole run: the next slide would fail for the same reason."""
+
+_log = logging.getLogger(__name__)
+
+
+def ingest(
+    site: Site,
+    paths: Sequence[Path],
+    *,
+    tier: str | None = None,
+    recursive: bool = False,
+    jobs: int | None = None,
+    metadata: Metadata | None = None,
+    found: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> Iterator[IngestResult]:
+    """Take in all slides at and under `paths`, several at a time.
+
+    Parameters
+    ----------
+    site
+        An open site.
+    paths
+        Vendor's files, folders of them, folders of DICOM instances.
+    tier
+        Name of the tier that they go to; by default the site's first.
+    recursive
+        Look into subfolders too.
+    jobs
+        How many at a time; by default as the settings say.
+    metadata
+        What the site says of the slides.
+    found
+        Gets the number of slides found, once, before the first is taken in.
+    progress
+        See `wsistore.ops.ingesting.Progress`; called from several threads.
+
+    Yields
+    ------
+    IngestResult
+        One per slide, as they end. A slide that fails is a result, not an exception; where the tier or the site itself
+        fails, the slides that were not begun are reported as failed with that reason.
+
+    Raises
+    ------
+    SiteError
+        If there is no such tier.
+    StorageError
+        If the tier is not there.
+
+    """
+    chosen = tier or site.settings.tiers[0].name
+    site.tier(chosen)
+    recover(site)
+    return _run(site, list(_sources(paths, recursive)), chosen, jobs or site.jobs, metadata, found, progress)
+
+
+def _sources(paths: Iterable[Path], recursive: bool) -> Iterator[Path | IngestResult]:
+    """Yield what is to be taken in; for a path where nothing can be looked for, the failure."""
+    for path in paths:
+        try:
+            yield from find_slides(path, recursive=recursive)
+        except WsistoreError as error:
+            yield _failed(path, error)
+
+
+def _run(
+    site: Site,
+    sources: Sequence[Path | IngestResult],
+    tier: str,
+    jobs: int,
+    metadata: Metadata | None,
+    found: Callable[[int], None],
+    progress: Progress,
+) -> Iterator[IngestResult]:
+    found(len(sources))
+    waiting: list[Path] = []
+    for source in sources:
+        if isinstance(source, IngestResult):
+            yield source
+        else:
+            waiting.append(source)
+    waiting.reverse()
+    hopeless: Failure | None = None
+    running: dict[Future[IngestResult], Path] = {}
+    with ThreadPoolExecutor(jobs, "wsistore-ingest") as pool:
+        while waiting or running:
+            while waiting and hopeless is None and len(running) < jobs:
+                path = waiting.pop()
+                running[pool.submit(_one, site, path, tier, metadata, progress)] = path
+            if not running:
+                break
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for task in done:
+                running.pop(task)
+                result = task.result()
+                if result.error is not None and result.error.kind in _HOPELESS:
+                    hopeless = result.error
+                yield result
+    for path in reversed(waiting):
+        yield IngestResult(slide=None, source=str(path), status=IngestStatus.FAILED, error=hopeless, tier=tier)
+
+
+def _one(site: Site, path: Path, tier: str, metadata: Metadata | None, progress: Progress) -> IngestResult:
+    started = site.clock.monotonic_seconds()
+    try:
+        said: Mapping[str, str] = metadata.of(path) if metadata is not None else {}
+        return ingest_one(site, path, tier=tier, metadata=said, progress=progress)
+    except WsistoreError as error:
+        return _failed(path, error, tier, site.clock.monotonic_seconds() - started)
+    except Exception as error:  # one slide's surprise must not keep the others out
+        _log.exception("%s failed in a way that wsistore does not know", path)
+        unknown = WsistoreError(f"{path}: {error!r}.", remedy="Please report this with the log.")
+        return _failed(path, unknown, tier, site.clock.monotonic_seconds() - started)
+
+
+def _failed(path: Path, error: WsistoreError, tier: str | None = None, seconds: float = 0.0) -> IngestResult:
+    return IngestResult(
+        slide=None,
+        source=str(path),
+        status=IngestStatus.FAILED,
+        error=Failure.of(error),
+        seconds=seconds,
+        tier=tier,
+    )
+
+
+def verify_many(
+    site: Site,
+    slides: Sequence[str] | None = None,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[VerifyResult]:
+    """Verify `slides`, or all of the site's, after finishing what a crash left behind.
+
+    Raises
+    ------
+    MissingError
+        If one of `slides` is not there.
+
+    """
+    if not site.catalog.read_only:
+        recover(site)
+    keys = [row.slide for row in site.catalog.slides()] if slides is None else slides
+    return verify(site, keys, progress=progress)
