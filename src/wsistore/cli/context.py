@@ -69,7 +69,7 @@ def reported(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output has gone: nobody is left to be told.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         raise typer.Exit(0) from None
 
 
@@ -85,5 +85,6 @@ def set_up_logging(*, verbose: bool) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("wsistore").setLevel(logging.DEBUG if verbose else logging.WARNING)
     # Vendors' files break DICOM's rules all the time; what matters of it, the readers say themselves.
-    logging.getLogger("pydicom").setLevel(logging.WARNING if verbose else logging.ERROR)
-    logging.getLogger("tifffile").setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    for name in ("pydicom", "tifffile"):
+        logging.getLogger(name).propagate = verbose
+        logging.getLogger(name).addHandler(logging.NullHandler())

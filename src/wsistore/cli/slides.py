@@ -56,7 +56,7 @@ def ingest(
         table = None if metadata is None else ops.read_metadata(metadata)
         seen: set[str] = set()
 
-        def progress(phase: str, done: int, size: int, name: str) -> None:
+        def progress(_phase: str, done: int, size: int, name: str) -> None:
             if name not in seen:
                 seen.add(name)
                 bar.expect(size_bytes=2 * size)
