@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from wsistore.errors import WsistoreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Json = Mapping[str, Any]
 
@@ -23,6 +23,8 @@ def print_json(document: Json) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
     """Print a table; the columns named in `right` are aligned to the right."""
+    from rich.table import Table  # a seventh of a second that --help and --json do not need
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     aligned = set(right)
     for column in columns:
@@ -34,6 +36,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that breaks no lines where nobody looks: pipes and files get whole ones."""
+    from rich.console import Console  # as above
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=None if stream.isatty() else 200)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from threading import Lock
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Bar:
@@ -24,17 +24,7 @@ class Bar:
     """
 
     def __init__(self, label: str, *, shown: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not (shown and sys.stderr.isatty()),
-            transient=True,
-        )
+        self._progress = _progress(disable=not (shown and sys.stderr.isatty()))
         self._task = self._progress.add_task(label, total=None, count="")
         self._lock = Lock()
         self._total = 0
@@ -71,3 +61,20 @@ class Bar:
     def _update(self) -> None:
         count = f"{self._done}/{self._slides} slides" if self._slides else ""
         self._progress.update(self._task, total=self._total or None, count=count)
+
+
+def _progress(*, disable: bool) -> Progress:
+    from rich import progress  # a seventh of a second that --help does not need
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[count]}"),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=disable,
+        transient=True,
+    )
