@@ -85,6 +85,8 @@ class NameTree:
                         os.rename(temporary, path)
                 except FileNotFoundError:
                     # The folder is not there yet, or a deletion that emptied it has just removed it: create it (again).
+                    # But nothing may be created in the bare mount point of a tier that went away.
+                    self._require_tier()
                     self._make_folder(os.path.dirname(path))
                 else:
                     return
@@ -116,14 +118,12 @@ class NameTree:
     def _make_folder(self, folder: bytes) -> None:
         """Create a folder and those above it, but never the root."""
         if folder == self._root:
-            self._require_tier()
             return
         try:
             os.mkdir(folder)
         except FileExistsError:
             pass  # as wanted; or it is a file, which the next attempt to use it as a folder meets
         except FileNotFoundError:
-            self._require_tier()
             self._make_folder(os.path.dirname(folder))
             with suppress(FileNotFoundError, FileExistsError):  # a race, met by the next attempt
                 os.mkdir(folder)

@@ -15,15 +15,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
 from wsistore.errors import WsistoreError
 from wsistore.storage._ranges import flat
 from wsistore.storage.base import ByteRange, ObjectInfo, Properties, Span, Storage, Upload
-from wsistore.storage.wrapper import Verb, WrappedStorage
+from wsistore.storage.wrapper import Verb, WrappedStorage, WrappedUpload
 
 T = TypeVar("T")
 
@@ -219,43 +218,30 @@ class FaultStorage(WrappedStorage):
         _act(self.strike(Verb.DELETE, key), lambda: self.inner.delete(key, version=version))
 
 
-class FaultUpload:
+class FaultUpload(WrappedUpload):
     """Passes the calls of one upload on, except where a rule of its storage strikes."""
 
     def __init__(self, inner: Upload, key: str, storage: FaultStorage) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._key = key
         self._storage = storage
-        self._is_complete = False
 
     def write(self, data: Buffer) -> None:
         """Append, or fail."""
         fault = self._storage.strike(Verb.UPLOAD_WRITE, self._key)
         if isinstance(fault, Cut):
-            self._inner.write(flat(data)[: fault.length])
+            super().write(flat(data)[: fault.length])
             raise fault.error
-        _act(fault, lambda: self._inner.write(data))
+        write = super().write
+        _act(fault, lambda: write(data))
 
     def complete(self) -> ObjectInfo:
         """Complete, or fail."""
-        info = _act(self._storage.strike(Verb.UPLOAD_COMPLETE, self._key), self._inner.complete)
-        self._is_complete = True
-        return info
+        return _act(self._storage.strike(Verb.UPLOAD_COMPLETE, self._key), super().complete)
 
     def abort(self) -> None:
         """Abort, or fail."""
-        _act(self._storage.strike(Verb.UPLOAD_ABORT, self._key), self._inner.abort)
-
-    def __enter__(self) -> Self:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        if not self._is_complete:
-            self.abort()
-        self._inner.__exit__(kind, error, trace)
+        _act(self._storage.strike(Verb.UPLOAD_ABORT, self._key), super().abort)
 
 
 def _before(fault: Fault | None) -> None:

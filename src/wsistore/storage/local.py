@@ -11,6 +11,7 @@ there are no symbolic links; they are neither listed nor followed by `LocalStora
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -218,7 +219,13 @@ class LocalStorage:
 
     def _require_tier(self) -> None:
         """Raise if the folder is gone, or is no longer what it was; asked only where something was not found."""
-        if not (os.path.exists(self._marker) if self._is_marked else os.path.isdir(self._root)):
+        try:
+            status = os.stat(self._marker if self._is_marked else self._root)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise tier_missing(self._url) from error
+        except OSError as error:  # the way there is closed, or the file server does not answer
+            raise translate(error, self._url, MARKER_KEY, "looked for") from error
+        if not self._is_marked and not stat.S_ISDIR(status.st_mode):
             raise tier_missing(self._url)
 
     @contextmanager

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from typing_extensions import Buffer
 
 from wsistore.storage._ranges import flat
 from wsistore.storage.base import ByteRange, ObjectInfo, Span, Storage, Upload
-from wsistore.storage.wrapper import Verb, WrappedStorage
+from wsistore.storage.wrapper import Verb, WrappedStorage, WrappedUpload
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +125,25 @@ class MeterStorage(WrappedStorage):
         self.inner.delete(key, version=version)
 
 
-class MeterUpload:
+class MeterUpload(WrappedUpload):
     """Counts what goes through to one upload."""
 
     def __init__(self, inner: Upload, meter: MeterStorage) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._meter = meter
 
     def write(self, data: Buffer) -> None:
         """Count and append."""
         self._meter.count(Verb.UPLOAD_WRITE, requests=1)
-        self._inner.write(data)
+        super().write(data)
         self._meter.count(Verb.UPLOAD_WRITE, bytes_written=len(flat(data)))
 
     def complete(self) -> ObjectInfo:
         """Count and complete."""
         self._meter.count(Verb.UPLOAD_COMPLETE, requests=1)
-        return self._inner.complete()
+        return super().complete()
 
     def abort(self) -> None:
         """Count and abort."""
         self._meter.count(Verb.UPLOAD_ABORT, requests=1)
-        self._inner.abort()
-
-    def __enter__(self) -> Self:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._inner.__exit__(kind, error, trace)
+        super().abort()

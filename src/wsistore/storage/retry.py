@@ -21,8 +21,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from typing_extensions import Buffer
 
@@ -30,7 +29,7 @@ from wsistore.clock import Clock
 from wsistore.errors import ObjectExistsError, ObjectMissingError, TransientError
 from wsistore.storage._ranges import check_block_bytes, flat
 from wsistore.storage.base import ByteRange, ObjectInfo, Span, Storage, Upload
-from wsistore.storage.wrapper import WrappedStorage
+from wsistore.storage.wrapper import WrappedStorage, WrappedUpload
 
 T = TypeVar("T")
 
@@ -240,35 +239,17 @@ class RetryStorage(WrappedStorage):
         return None
 
 
-class RetryUpload:
+class RetryUpload(WrappedUpload):
     """Repeats `complete` and `abort` of one upload, which may be repeated; not `write`, which may not."""
 
     def __init__(self, inner: Upload, retrier: Retrier) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._retrier = retrier
-        self._is_complete = False
-
-    def write(self, data: Buffer) -> None:
-        """Append `data`, once."""
-        self._inner.write(data)
 
     def complete(self) -> ObjectInfo:
         """Make the object visible and durable."""
-        info = self._retrier.call(self._inner.complete)
-        self._is_complete = True
-        return info
+        return self._retrier.call(super().complete)
 
     def abort(self) -> None:
         """Give up and leave nothing behind."""
-        self._retrier.call(self._inner.abort)
-
-    def __enter__(self) -> Self:
-        self._inner.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        if not self._is_complete:
-            self.abort()
-        self._inner.__exit__(kind, error, trace)
+        self._retrier.call(super().abort)

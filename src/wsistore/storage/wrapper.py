@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from typing_extensions import Buffer
 
@@ -109,3 +111,43 @@ class WrappedStorage:
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Delete one object or one version of it; see `wsistore.storage.base.Storage.delete`."""
         self._inner.delete(key, version=version)
+
+
+class WrappedUpload:
+    """Passes every call on to `inner`; decorators override what they change.
+
+    Parameters
+    ----------
+    inner
+        What does the work.
+
+    """
+
+    def __init__(self, inner: Upload) -> None:
+        self._inner = inner
+        self._is_over = False
+
+    def write(self, data: Buffer) -> None:
+        """Append `data`; see `wsistore.storage.base.Upload.write`."""
+        self._inner.write(data)
+
+    def complete(self) -> ObjectInfo:
+        """Make the object visible and durable; see `wsistore.storage.base.Upload.complete`."""
+        info = self._inner.complete()
+        self._is_over = True
+        return info
+
+    def abort(self) -> None:
+        """Give up; see `wsistore.storage.base.Upload.abort`."""
+        self._inner.abort()
+        self._is_over = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        # Through our own `abort`, so that what a decorator does to it is done here too.
+        if not self._is_over:
+            self.abort()
