@@ -1,0 +1,170 @@
+"""Slides go in, are kept as Zarr, and come back byte for byte: ``make demo``, or ``make demo SLIDES=path``.
+
+Everything happens in a temporary folder, which is removed at the end unless KEEP=1 is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from wsistore import ops
+from wsistore.cli.context import set_up_logging
+from wsistore.errors import WsistoreError
+from wsistore.model import Mode
+from wsistore.ops import IngestResult, Site
+from wsistore.testing.synthetic import synthetic_set
+from wsistore.units import format_bytes
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass(slots=True)
+class Line:
+    """One slide's way through the demonstration."""
+
+    source: Path
+    result: IngestResult
+    vendor_format: str = ""
+    pixels: str = ""
+    levels: int = 0
+    restored: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it came back as it was."""
+        return self.restored == "identical"
+
+
+def main() -> int:
+    """Run the demonstration; return 0 if every slide came back byte for byte."""
+    set_up_logging(verbose=False)
+    folder = Path(tempfile.mkdtemp(prefix="wsistore-demo-"))
+    try:
+        return _demonstrate(folder)
+    finally:
+        if os.environ.get("KEEP") == "1":
+            console.print(f"\nThe site stays: [bold]wsistore -C {folder / 'site'} ls[/]")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _demonstrate(folder: Path) -> int:
+    sources = _sources(folder)
+    ops.init_site(folder / "site", name="demo")
+    with ops.open_site(folder / "site", actor="demo") as site:
+        lines, failed = _ingest(site, sources)
+        verified = {row.slide: row.ok for row in ops.verify_many(site)}
+        for line in track(lines, "open, restore, compare", console=console, transient=True):
+            _open_and_restore(site, line, folder / "restored")
+        problems = ops.check_events(site)
+    console.print(_table(lines, verified))
+    for result in failed:
+        console.print(f"[yellow]not taken[/] {result.source}: {result.error.message if result.error else ''}")
+    total = sum(line.result.bytes_source or 0 for line in lines)
+    stored = sum(line.result.bytes_stored or 0 for line in lines)
+    good = sum(line.good and verified.get(line.result.slide or "", False) for line in lines)
+    console.print(
+        f"\n[bold]{good} of {len(lines)}[/] slides came back byte for byte. {format_bytes(total)} of vendor files are "
+        f"kept as {format_bytes(stored)} of OME-Zarr and companion ({stored / max(1, total):.3f} ×)."
+    )
+    console.print("The audit trail is whole." if not problems else f"[red]The audit trail: {problems}[/]")
+    return 0 if lines and good == len(lines) and not problems else 1
+
+
+def _sources(folder: Path) -> list[Path]:
+    given = os.environ.get("SLIDES")
+    if given:
+        console.print(f"Slides from {given}")
+        return [Path(given)]
+    with console.status("making slides that look like stained tissue …"):
+        made = synthetic_set(folder / "slides", seed=7, size="demo")
+    console.print(f"{len(made)} made-up slides of several vendors' formats (SLIDES=path takes yours)")
+    return made
+
+
+def _ingest(site: Site, sources: list[Path]) -> tuple[list[Line], list[IngestResult]]:
+    lines: list[Line] = []
+    failed: list[IngestResult] = []
+    with console.status("ingest: write, read back, compare …"):
+        for result in ops.ingest(site, sources, recursive=True):
+            if result.error is not None:
+                failed.append(result)
+                continue
+            row = site.catalog.slide(result.slide or "")
+            pixels = f"{row.width} × {row.height}" if row.width else ""
+            lines.append(Line(Path(result.source), result, row.format, pixels))
+    return sorted(lines, key=lambda line: line.source.name), failed
+
+
+def _open_and_restore(site: Site, line: Line, folder: Path) -> None:
+    key = line.result.slide or ""
+    try:
+        line.levels = _open_with_xarray(site, key)
+        done = ops.restore(site, key, folder / key)
+    except WsistoreError as error:
+        line.restored = str(error.kind)
+        return
+    line.restored = "DIFFERS" if any(_different(line.source, done.files)) else "identical"
+
+
+def _open_with_xarray(site: Site, key: str) -> int:
+    """Open the slide as an `xarray.DataTree`, read a piece from its middle; return the number of levels."""
+    with ops.open_slide(key, site=site) as slide:
+        tree = slide.to_datatree(chunks=None)
+        image = tree["0"]["image"]
+        y, x = image.sizes["y"] // 2, image.sizes["x"] // 2
+        image.isel(y=slice(y, y + 64), x=slice(x, x + 64)).load()
+        return len(tree.children)
+
+
+def _different(source: Path, restored: tuple[str, ...]) -> Iterator[str]:
+    """Yield the restored files that are not what the source has."""
+    folder = source if source.is_dir() else source.parent
+    for name in restored:
+        path = Path(name)
+        original = next((p for p in (folder / path.name, *folder.rglob(path.name)) if p.is_file()), None)
+        if original is None or _sha256(original) != _sha256(path):
+            yield name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _table(lines: list[Line], verified: dict[str, bool]) -> Table:
+    title = "Slides in, Zarr inside, the same files out"
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = ("slide", "format", "pixels", "levels", "vendor", "stored", "ingest", "verified", "came back")
+    for name in columns:
+        table.add_column(name, justify="right" if name in columns[2:7] else "left", no_wrap=True, min_width=len(name))
+    for line in lines:
+        result = line.result
+        table.add_row(
+            line.source.name,
+            line.vendor_format + (" (whole)" if result.mode is Mode.WHOLE else ""),
+            line.pixels,
+            str(line.levels),
+            format_bytes(result.bytes_source or 0),
+            format_bytes(result.bytes_stored or 0),
+            f"{result.seconds:.1f} s",
+            "[green]yes[/]" if verified.get(result.slide or "") else "[red]NO[/]",
+            f"[green]{line.restored}[/]" if line.good else f"[red]{line.restored}[/]",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
