@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 Rgb = npt.NDArray[np.uint8]
 """A picture, (y, x, 3), red, green, blue."""
@@ -104,6 +104,13 @@ def macro_image(slide: Rgb, *, label: Rgb | None = None, height: int = 430, widt
     return _worn(np.asarray(glass), "macro")
 
 
+def srgb_profile() -> bytes:
+    """Return an ICC profile of sRGB, always the same bytes (the library would write the time of day into it)."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = bytes.fromhex("07ef 0005 000e 000a 000b 000c")
+    return bytes(profile)
+
+
 def _fitting_font(
     draw: ImageDraw.ImageDraw, text: str, room: tuple[int, int]
 ) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -144,6 +151,6 @@ def _worn(picture: Rgb, seed_text: str) -> Rgb:
     rng = np.random.default_rng(len(seed_text))
     rows, columns = picture.shape[:2]
     shade = np.linspace(2.0, -2.0, columns, dtype=np.float32)[None, :, None]
-    grain = rng.standard_normal((rows, columns, 1), dtype=np.float32)
+    grain = rng.random((rows, columns, 1), dtype=np.float32) * np.float32(3.0) - np.float32(1.5)
     result: Rgb = np.clip(picture + shade + grain, 0.0, 255.0).astype(np.uint8)
     return result

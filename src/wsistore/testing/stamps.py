@@ -15,6 +15,9 @@ Plane = npt.NDArray[np.float32]
 """One dye, (y, x)."""
 
 
+_TURN = np.float32(2.0 * np.pi)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
     """A piece of tissue that replaces what lies under it where `alpha` is 1."""
@@ -206,7 +209,7 @@ def _around(
         if rng.random() > keep:
             continue
         centre = 2.0 * np.pi * (k + rng.uniform(-0.2, 0.2)) / count - np.pi
-        across = np.angle(np.exp(1j * (theta - centre))).astype(np.float32) * np.float32(at)
+        across = (np.remainder(theta - np.float32(centre - np.pi), _TURN) - np.float32(np.pi)) * np.float32(at)
         along = ratio - np.float32(at + rng.uniform(-0.06, 0.06))
         distance = (along / size[0]) ** 2 + (across / size[1]) ** 2
         np.maximum(drops, smoothstep(distance.astype(np.float32), 1.1, 0.6), out=drops)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from wsistore.testing.pictures import GLASS, Rgb, label_image, macro_image, pyramid
 from wsistore.testing.sections import COARSE, Plan, make_plan
@@ -22,7 +21,7 @@ __all__ = ["Stain", "label_image", "macro_image", "pyramid", "tissue"]
 
 Stain = Literal["he", "ihc", "dapi"]
 
-BAND = 128
+BAND = 64
 """Rows painted at a time: few enough that the planes of a band stay in the processor's cache."""
 # Optical density per unit of dye in red, green and blue: (nuclear, ground, positive).
 _DENSITY: dict[str, npt.NDArray[np.float32]] = {
@@ -66,10 +65,25 @@ def tissue(height: int, width: int, *, seed: int, stain: Stain = "he") -> Rgb:
 
 
 def _enlarge(plan: Plan, field: Plane, top: int, bottom: int) -> Plane:
-    """Return rows `top` to `bottom` of a coarse field at full size, seamless from band to band."""
-    box = (0.0, top / COARSE, plan.width / COARSE, bottom / COARSE)
-    picture = Image.fromarray(field).resize((plan.width, bottom - top), Image.Resampling.BILINEAR, box)
-    return np.array(picture, np.float32)
+    """Return rows `top` to `bottom` of a coarse field at full size, bilinear, seamless from band to band."""
+    rows = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5)) / np.float32(COARSE) - np.float32(0.5)
+    above = np.floor(rows).astype(np.int64)
+    share = (rows - above.astype(np.float32))[:, None]
+    last = field.shape[0] - 1
+    stretched = field[np.clip(above, 0, last)] * (1 - share) + field[np.clip(above + 1, 0, last)] * share
+    # Each step of the grid makes two half steps, straight towards the step before and the step after.
+    edges = np.concatenate([stretched[:, :1], stretched, stretched[:, -1:]], axis=1)
+    slopes = np.repeat(np.diff(edges, axis=1), 2, axis=1)[:, 1:-1]
+    full: Plane = np.repeat(slopes, COARSE // 2, axis=1)
+    full *= np.tile(_places(), stretched.shape[1])
+    full += np.repeat(stretched, COARSE, axis=1)
+    return full[:, : plan.width]
+
+
+@cache
+def _places() -> Plane:
+    """Return where the middles of a step's pixels lie, from the middle of the step, in steps."""
+    return (np.arange(COARSE, dtype=np.float32) + np.float32(0.5)) / np.float32(COARSE) - np.float32(0.5)
 
 
 def _dyes(plan: Plan, top: int, bottom: int) -> tuple[Plane, Plane, Plane]:
@@ -151,9 +165,11 @@ def _draw_patches(plan: Plan, planes: tuple[Plane, Plane, Plane], top: int) -> N
 
 
 def _grainy(rng: np.random.Generator, shape: tuple[int, int], amount: float) -> Callable[[int], Plane]:
-    """Return a maker of sensor noise that costs little: one field, shifted for each channel."""
+    """Return a maker of sensor noise within ± `amount` that costs little: one field, shifted for each channel."""
     rows, columns = shape
-    field = rng.standard_normal((rows + 8, columns + 64), dtype=np.float32) * np.float32(amount)
+    field = rng.random((rows + 8, columns + 64), dtype=np.float32)
+    field -= np.float32(0.5)
+    field *= np.float32(2.0 * amount)
 
     def channel(number: int) -> Plane:
         view: Plane = field[2 * number : 2 * number + rows, 21 * number : 21 * number + columns]
@@ -166,7 +182,7 @@ def _absorb(
     out: Rgb, dyes: tuple[Plane, Plane, Plane], density: npt.NDArray[np.float32], rng: np.random.Generator
 ) -> None:
     """Let white light through the dyes (Lambert and Beer) and write what the sensor sees."""
-    grain = _grainy(rng, (out.shape[0], out.shape[1]), 1.1)
+    grain = _grainy(rng, (out.shape[0], out.shape[1]), 2.0)
     for channel in range(3):
         light = dyes[0] * -density[0, channel]
         for dye, strength in zip(dyes[1:], density[1:, channel], strict=True):
@@ -181,7 +197,7 @@ def _absorb(
 
 def _glow(out: Rgb, nuclear: Plane, ground: Plane, rng: np.random.Generator) -> None:
     """Show nuclei as blue light on black, with a breath of autofluorescence."""
-    grain = _grainy(rng, (out.shape[0], out.shape[1]), 0.9)
+    grain = _grainy(rng, (out.shape[0], out.shape[1]), 1.6)
     signal = smoothstep(nuclear, 0.25, 0.6)
     signal *= np.float32(75.0) + np.float32(85.0) * np.minimum(nuclear, np.float32(1.8))
     haze = ground * np.float32(30.0) * ground
