@@ -27,7 +27,7 @@ from wsistore.ops import IngestResult, Site
 from wsistore.testing.synthetic import synthetic_set
 from wsistore.units import format_bytes
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 @dataclass(slots=True)
@@ -147,21 +147,22 @@ def _sha256(path: Path) -> str:
 def _table(lines: list[Line], verified: dict[str, bool]) -> Table:
     title = "Slides in, Zarr inside, the same files out"
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = ("slide", "format", "pixels", "levels", "vendor", "stored", "ingest", "verified", "came back")
-    for name in columns:
-        table.add_column(name, justify="right" if name in columns[2:7] else "left", no_wrap=True, min_width=len(name))
+    table.add_column("slide", no_wrap=True, max_width=24)
+    table.add_column("format", no_wrap=True)
+    for name in ("pixels", "vendor's", "stored", "ingest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("came back", no_wrap=True)
     for line in lines:
         result = line.result
+        good = line.good and verified.get(result.slide or "", False)
         table.add_row(
             line.source.name,
-            line.vendor_format + (" (whole)" if result.mode is Mode.WHOLE else ""),
+            line.vendor_format + (", whole" if result.mode is Mode.WHOLE else f", {line.levels} levels"),
             line.pixels,
-            str(line.levels),
             format_bytes(result.bytes_source or 0),
             format_bytes(result.bytes_stored or 0),
             f"{result.seconds:.1f} s",
-            "[green]yes[/]" if verified.get(result.slide or "") else "[red]NO[/]",
-            f"[green]{line.restored}[/]" if line.good else f"[red]{line.restored}[/]",
+            "[green]identical[/]" if good else f"[red]{line.restored}[/]",
         )
     return table
 
