@@ -77,7 +77,10 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
         code, length = struct.unpack_from(">HH", data, at)
         if code in {SOT, SOD}:
             return
-        if code >> 8 != 0xFF or length < 2 or len(data) < at + 2 + length:
+        if len(data) < at + 2 + length:
+            msg = "ends inside its JPEG 2000 header"
+            raise ValueError(msg)
+        if code >> 8 != 0xFF or length < 2:
             msg = f"has a broken JPEG 2000 marker at byte {at}"
             raise ValueError(msg)
         yield code, at, at + 2 + length

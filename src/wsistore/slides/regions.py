@@ -16,6 +16,7 @@ from wsistore.slides.pixels import Rgb
 from wsistore.slides.tiffregions import TiffRegions
 from wsistore.slides.tiffscan import flavour_of
 
+_PROBE_PIXELS = 64
 _MOST_THUMBNAIL_PIXELS = 64 * 1024 * 1024
 """Largest level that is read in one piece for a thumbnail; larger ones are sampled in bands."""
 
@@ -156,18 +157,47 @@ class WholeReader:
 
 
 def _open(path: Path) -> _Backend:
-    """Open a slide with OpenSlide, else with tifffile; what the last says of it is raised."""
+    """Open a vendor's slide with OpenSlide, any other TIFF (and what OpenSlide fails to read) with tifffile."""
+    with translated(path), path.open("rb") as file:
+        is_tiff = flavour_of(file.read(16)) is not None
     try:
-        return OpenSlideRegions(path)
+        slide = OpenSlideRegions(path)
+        # OpenSlide opens generic TIFFs without looking whether it can decode their pixels, and knows no SubIFDs
+        if not is_tiff or slide.slide.properties.get(openslide.PROPERTY_NAME_VENDOR) != "generic-tiff":
+            return _probed(slide)
+        slide.close()
     except WsistoreError as error:
-        with translated(path), path.open("rb") as file:
-            if flavour_of(file.read(16)) is not None:
-                return TiffRegions(path)
-        if isinstance(error.__cause__, openslide.OpenSlideUnsupportedFormatError):
+        unknown = isinstance(error.__cause__, openslide.OpenSlideUnsupportedFormatError)
+        if is_tiff:
+            return _by_tifffile(path, None if unknown else error)
+        if unknown:
             msg = f"{path} is of no slide format that OpenSlide or tifffile opens."
             remedy = "If it is a slide, ask for its format; else leave it out."
-            raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_FORMAT, remedy=remedy) from error
+            raise UnsupportedError(msg, kind=Kind.NOT_A_SLIDE, remedy=remedy) from error
         raise
+    return _by_tifffile(path, None)
+
+
+def _by_tifffile(path: Path, before: WsistoreError | None) -> _Backend:
+    """Open with tifffile; where that fails too, raise what OpenSlide said `before`, for it knows the format better."""
+    try:
+        return _probed(TiffRegions(path))
+    except UnsupportedError:
+        raise
+    except WsistoreError as error:
+        raise before or error from error
+
+
+def _probed(backend: _Backend) -> _Backend:
+    """Decode a little of every level, so that a damaged slide is refused at once, not when somebody needs it."""
+    try:
+        for level, (height, width) in enumerate(backend.levels):
+            size = (min(height, _PROBE_PIXELS), min(width, _PROBE_PIXELS))
+            backend.read_region(level, (height - size[0]) // 2, (width - size[1]) // 2, *size)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
 
 
 def _background(color: str | None) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:

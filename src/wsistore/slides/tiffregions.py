@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from tifffile import TIFF, TiffFile, TiffPage
 
 from wsistore.errors import Kind, UnsupportedError
+from wsistore.slides import jpeg
 from wsistore.slides.boundary import translated
 from wsistore.slides.pixels import Rgb, to_rgb8
 from wsistore.slides.tiff import OpenTiff, check_plausible, data_segments, page_name, same_shape
-from wsistore.slides.tiffmeta import page_index
-from wsistore.slides.tiffscan import scan
+from wsistore.slides.tiffmeta import number, page_index
+from wsistore.slides.tiffscan import NDPI_TAG, scan
 
+_JPEG = 7
+_NDPI_LENS = 65421
 _CACHE_BYTES = 64 * 1024 * 1024
 _MOST_SEGMENT_BYTES = 1024 * 1024 * 1024
 """Largest strip or tile that is decoded in one piece."""
@@ -31,7 +35,7 @@ class TiffRegions:
     def __init__(self, path: Path) -> None:
         with translated(path):
             size_bytes = path.stat().st_size
-            structure = scan(path, size_bytes)
+            structure = scan(path, size_bytes, ndpi=path.suffix.lower() == ".ndpi")
             self._tiff = OpenTiff(path, size_bytes, structure, TiffFile(path))
         try:
             self._pages = _level_pages(self._tiff)
@@ -81,8 +85,8 @@ class TiffRegions:
         _check_decodable(self._tiff.path, page)
         count = page.samplesperpixel
         out = np.zeros((bottom - top, right - left, count), page.dtype)
-        for number, plane, y, x in _pieces(page, box):
-            piece = self._piece(level, page, number)
+        for place, plane, y, x in _pieces(page, box):
+            piece = self._piece(level, page, place)
             if piece is None:
                 continue
             part = piece[max(0, top - y) : bottom - y, max(0, left - x) : right - x]
@@ -94,31 +98,48 @@ class TiffRegions:
                 target[...] = part[..., :count]
         return out
 
-    def _piece(self, level: int, page: TiffPage, number: int) -> Samples | None:
+    def _piece(self, level: int, page: TiffPage, place: int) -> Samples | None:
         """Return one decoded strip or tile, shape (y, x, s), from the cache if it is there; None if it is missing."""
-        key = (level, number)
+        key = (level, place)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        offset, length = page.dataoffsets[number], page.databytecounts[number]
+        offset, length = page.dataoffsets[place], page.databytecounts[place]
         if not offset or not length:
             return None
         handle = self._tiff.file.filehandle
         handle.seek(offset)
-        more = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if int(page.compression) == 7 else {}
-        found = page.decode(handle.read(length), number, **more)[0]
-        if found is None:
+        piece = _decoded(page, place, handle.read(length))
+        if piece is None:
             return None
-        piece: Samples = found[0]
         self._cache[key] = piece
         while len(self._cache) > 1 and sum(one.nbytes for one in self._cache.values()) > _CACHE_BYTES:
             self._cache.popitem(last=False)
         return piece
 
 
+def _decoded(page: TiffPage, place: int, data: bytes) -> Samples | None:
+    """Return a strip or tile, shape (y, x, s), None if it is empty."""
+    if int(page.compression) != _JPEG:
+        found = page.decode(data, place)[0]
+        return None if found is None else found[0]
+    try:
+        found = page.decode(data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+    except (ValueError, RuntimeError):
+        # a JPEG of another size than its tile is not what tifffile expects, but it can be looked at
+        frame = jpeg.parse(data).frame
+        if frame.height * frame.width > _MOST_SEGMENT_BYTES:
+            raise
+        alone = imagecodecs.jpeg8_decode(data, tables=page.jpegtables)
+        return np.asarray(alone).reshape(*alone.shape[:2], -1)
+    return None if found is None else found[0]
+
+
 def _level_pages(tiff: OpenTiff) -> tuple[TiffPage, ...]:
     """Return the first page and those that are smaller versions of it, largest first."""
     base = tiff.page(0)
+    if NDPI_TAG in tiff.structure.codes:
+        return _ndpi_pages(tiff)
     check_plausible(tiff, base)
     data_segments(tiff, base)
     found = []
@@ -129,6 +150,21 @@ def _level_pages(tiff: OpenTiff) -> tuple[TiffPage, ...]:
             found.append(page)
     found.sort(key=lambda page: -page.imagelength * page.imagewidth)
     return (base, *found)
+
+
+def _ndpi_pages(tiff: OpenTiff) -> tuple[TiffPage, ...]:
+    """Return the levels of an NDPI, each as the one JPEG that it is: the listed restart intervals are not believed."""
+    found: list[TiffPage] = []
+    for page in tiff.pages:
+        smaller = not found or page.imagelength < found[-1].imagelength  # one focal plane only
+        if smaller and (number(page.tags.valueof(_NDPI_LENS)) or 1) > 0:
+            page.dataoffsets, page.databytecounts = page.tags.valueof(273, ()), page.tags.valueof(279, ())
+            page.tilewidth = page.tilelength = 0
+            page.jpegheader, page.rowsperstrip = None, page.imagelength
+            check_plausible(tiff, page)
+            data_segments(tiff, page)
+            found.append(page)
+    return tuple(found)
 
 
 def _check_decodable(path: Path, page: TiffPage) -> None:

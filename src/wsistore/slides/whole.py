@@ -37,7 +37,6 @@ from wsistore.slides.tiffmeta import (
     text_of,
 )
 
-_PROBE_PIXELS = 64
 _IDENTIFYING = re.compile(
     r"barcode|patient|name|uuid|guid|serial|date|time|label|user|title|accession|comment|description|author|operator"
     r"|customer|hospital|institution|person|project|case|slide|(?:^|[._ ])id(?:$|[._ ])|_id$|ID$",
@@ -89,7 +88,6 @@ def describe(path: Path, reason: str = "") -> Source:
     """
     files = files_of(path)
     with WholeReader(path) as reader:
-        _probe(reader)
         levels = _levels(reader)
         if isinstance(reader.backend, OpenSlideRegions):
             return _by_openslide(path, files, levels, reader.backend.slide, reason)
@@ -106,7 +104,6 @@ def instead(source: Source, reason: str) -> Source:
 
     """
     with WholeReader(source.files[0].path) as reader:
-        _probe(reader)
         return replace(source, mode=Mode.WHOLE, mode_reason=reason, levels=_levels(reader))
 
 
@@ -116,13 +113,6 @@ def _levels(reader: WholeReader) -> tuple[Level, ...]:
         Level(height, width, min(height, 512), min(width, 512), None, empty_segments())
         for height, width in reader.levels
     )
-
-
-def _probe(reader: WholeReader) -> None:
-    """Decode a little of every level, so that a damaged slide is refused at once, not when somebody needs it."""
-    for level, (height, width) in enumerate(reader.levels):
-        size = (min(height, _PROBE_PIXELS), min(width, _PROBE_PIXELS))
-        reader.read_region(level, (height - size[0]) // 2, (width - size[1]) // 2, *size)
 
 
 def files_of(path: Path) -> tuple[SourceFile, ...]:
@@ -218,7 +208,7 @@ def _by_tifffile(path: Path, files: tuple[SourceFile, ...], levels: tuple[Level,
         scale, warnings = resolution_scale(base)
         metadata: dict[str, Json] = {"pages": [tag_values(page) for page in pages[:64]]}
         return Source(
-            format="tiff",
+            format="generic-tiff",
             mode=Mode.WHOLE,
             mode_reason=reason or "the picture is not stored in tiles that could be taken one by one",
             files=files,

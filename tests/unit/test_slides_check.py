@@ -1,0 +1,264 @@
+"""The look at each tile: what is good, what is damaged, what does not fit, what must be cut out."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import imagecodecs
+import pytest
+
+from tests import tiffs
+from wsistore.slides import jpeg
+from wsistore.slides.base import Codec, Color, Level, TileCoding, empty_segments
+from wsistore.slides.check import GOOD, TileChecker
+from wsistore.slides.comments import harmless
+
+PICTURE = tiffs.tissue(64, 64)
+IDENTITY = b"PATIENT-0001"
+
+
+def level(codec: Codec, color: Color = Color.RGB, *, tables: bytes | None = None, channels: int = 3) -> Level:
+    coding = TileCoding(codec, color, tables=tables)
+    return Level(640, 640, 64, 64, coding, empty_segments(), channels)
+
+
+def jpeg_of(**options: Any) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(PICTURE, **({"level": 85} | options)))
+
+
+def j2k_of(**options: Any) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(PICTURE, **({"codecformat": "j2k"} | options)))
+
+
+def j2k_with_comment(data: bytes, comment: bytes) -> bytes:
+    at = data.index(b"\xff\x52")  # behind SIZ
+    body = b"\0\1" + comment
+    return data[:at] + b"\xff\x64" + struct.pack(">H", len(body) + 2) + body + data[at:]
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_jpeg_is_good_again_and_again() -> None:
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    for _ in range(3):
+        assert check(memoryview(jpeg_of())) == GOOD
+    assert check(jpeg_of(level=50)).good
+    assert check(jpeg_of()).good
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data[:-2], "no end-of-image marker"),
+        (lambda data: data[: len(data) // 2], "no end-of-image marker"),
+        (lambda data: data[:100], "JPEG"),
+        (lambda _: b"", "not start as a JPEG"),
+        (lambda _: b"\0" * 100, "not start as a JPEG"),
+        (lambda _: b"\xff\xd8\xff\xd9", "no JPEG frame"),
+    ],
+)
+def test_a_damaged_jpeg_is_named(seen_before: bool, spoil: object, words: str) -> None:
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    if seen_before:
+        assert check(jpeg_of()).good
+    assert words in check(spoil(jpeg_of())).problem  # type: ignore[operator]
+
+
+def test_a_jpeg_without_its_tables() -> None:
+    data = jpeg_of()
+    head = jpeg.parse(data)
+    tables = b"\xff\xd8" + b"".join(data[s.start : s.stop] for s in head.segments if s.code == jpeg.DQT) + b"\xff\xd9"
+    bare = data
+    for segment in reversed(head.segments):
+        if segment.code == jpeg.DQT:
+            bare = bare[: segment.start] + bare[segment.stop :]
+    assert "tables" in TileChecker(level(Codec.JPEG, Color.YCBCR))(bare).problem
+    assert TileChecker(level(Codec.JPEG, Color.YCBCR, tables=tables))(bare).good
+
+
+@pytest.mark.parametrize(
+    ("tile", "words"),
+    [
+        (imagecodecs.jpeg8_encode(tiffs.tissue(32, 64)), "64×32 pixels where 64×64"),
+        (imagecodecs.jpeg8_encode(tiffs.tissue(64, 64, channels=1)), "1 components where 3"),
+        (imagecodecs.jpeg8_encode(PICTURE, lossless=True), "SOF3"),
+        (imagecodecs.jpeg8_encode((PICTURE.astype("uint16") << 4), bitspersample=12), "12 bit"),
+        (jpeg_of() + b"NAME-0002", "bytes behind"),
+        (jpeg_of() + b"NAME-0002\xff\xd9" + b"x", "bytes behind"),
+    ],
+)
+def test_a_jpeg_that_does_not_fit_is_for_whole(tile: bytes, words: str) -> None:
+    assert words in TileChecker(level(Codec.JPEG, Color.YCBCR))(tile).whole
+
+
+def test_a_jpeg_in_other_colours_than_its_level() -> None:
+    rgb = jpeg_of(outcolorspace="rgb")  # with Adobe's marker that says so
+    assert "colours" in TileChecker(level(Codec.JPEG, Color.YCBCR))(rgb).whole
+    assert "colours" in TileChecker(level(Codec.JPEG, Color.RGB))(jpeg_of()).whole
+    assert TileChecker(level(Codec.JPEG, Color.RGB))(rgb).good
+
+
+def test_zeros_behind_a_jpeg_are_padding() -> None:
+    assert TileChecker(level(Codec.JPEG, Color.YCBCR))(jpeg_of() + bytes(3)).good
+
+
+@pytest.mark.parametrize("code", [0xFE, 0xE1, 0xED, 0xE5, 0xEF, 0xE0, 0xE2, 0xEE])
+def test_comments_and_application_data_are_cut(code: int) -> None:
+    plain = jpeg_of()
+    tile = tiffs.with_comment(plain, IDENTITY, code)
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    for _ in range(2):  # the second time by the header that was seen before
+        verdict = check(tile)
+        assert not verdict.good
+        ((start, stop),) = verdict.cut
+        assert tile[:start] + tile[stop:] == plain
+    assert check(plain).good
+
+
+def test_a_comment_between_scans_is_cut() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    Image.fromarray(PICTURE).save(file, "jpeg", progressive=True)
+    plain = file.getvalue()
+    at = plain.rindex(b"\xff\xda")
+    tile = plain[:at] + b"\xff\xfe" + struct.pack(">H", len(IDENTITY) + 2) + IDENTITY + plain[at:]
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    assert check(plain).good
+    ((start, stop),) = check(tile).cut
+    assert tile[:start] + tile[stop:] == plain
+
+
+def test_icc_profiles_and_signatures_of_encoders_stay() -> None:
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    assert check(tiffs.with_comment(jpeg_of(), b"ICC_PROFILE\0\1\1" + bytes(10), 0xE2)).good
+    assert check(tiffs.with_comment(jpeg_of(), b"LEAD Technologies Inc. V1.01\0")).good
+
+
+@pytest.mark.parametrize(
+    ("comment", "good"),
+    [
+        (b"Kakadu-v6.4.1", True),
+        (b"Created by OpenJPEG version 2.5.0", True),
+        (b"Created by: JJ2000 version 4.1", True),
+        (b"Lavc57.107.100", True),
+        (b"Intel(R) JPEG Library, version 1,5,4,36", True),
+        (b"Hamamatsu NanoZoomer Digital Pathology", True),
+        (b"Kdu-Layer-Info: log_2{Delta-D(squared-error)/Delta-L(bytes)}, L(bytes)\n-192.0,  6.0e+03\n", True),
+        (b"\0", True),
+        (b"Kakadu PATIENT-0001", False),
+        (b"Created by PERSON-0002", False),
+        (b"Lavc57 S23-004711 DOE", False),
+        (b"23-004711", False),
+    ],
+)
+def test_which_comments_are_harmless(comment: bytes, good: bool) -> None:
+    assert harmless(comment) == good
+
+
+# --- the others -------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_jpeg_2000_is_good_again_and_again() -> None:
+    check = TileChecker(level(Codec.JPEG2000))
+    for tile in (j2k_of(), j2k_of(), j2k_of(level=40), j2k_of(resolutions=2)):
+        assert check(tile).good
+
+
+def test_a_comment_in_jpeg_2000_is_cut() -> None:
+    plain = j2k_of()
+    tile = j2k_with_comment(plain, IDENTITY)
+    check = TileChecker(level(Codec.JPEG2000))
+    for _ in range(2):
+        ((start, stop),) = check(tile).cut
+        assert tile[:start] + tile[stop:] == plain
+    assert check(j2k_with_comment(plain, b"Kakadu-v5.2")).good
+
+
+@pytest.mark.parametrize(
+    ("tile", "words"),
+    [
+        (j2k_of()[:-2], "end-of-codestream"),
+        (j2k_of()[:60], "ends inside"),
+        (j2k_of()[:-100], "ends inside"),
+        (b"", "does not start"),
+        (b"\xff\x4f" + b"\0\2" * 20, "broken JPEG 2000 marker"),
+    ],
+)
+def test_damaged_jpeg_2000_is_named(tile: bytes, words: str) -> None:
+    for seen in ([], [j2k_of()]):
+        check = TileChecker(level(Codec.JPEG2000))
+        for one in seen:
+            check(one)
+        verdict = check(tile)
+        assert words in verdict.problem
+
+
+@pytest.mark.parametrize(
+    ("tile", "words"),
+    [
+        (imagecodecs.jpeg2k_encode(PICTURE, codecformat="jp2"), "JP2 boxes"),
+        (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 32), codecformat="j2k"), "32×64"),
+        (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 64, channels=1), codecformat="j2k"), "1 components"),
+        (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 64, dtype="uint16"), codecformat="j2k"), "depth"),
+        (j2k_of() + b"NAME-0002", "bytes behind"),
+    ],
+)
+def test_jpeg_2000_that_does_not_fit_is_for_whole(tile: bytes, words: str) -> None:
+    assert words in TileChecker(level(Codec.JPEG2000))(tile).whole
+
+
+def test_subsampled_jpeg_2000_is_for_whole() -> None:
+    data = bytearray(j2k_of())
+    data[data.index(b"\xff\x51") + 4 + 36 + 3 + 1] = 2  # XRsiz of the second component
+    assert "subsampled" in TileChecker(level(Codec.JPEG2000))(bytes(data)).whole
+
+
+def test_webp() -> None:
+    check = TileChecker(level(Codec.WEBP))
+    good = bytes(imagecodecs.webp_encode(PICTURE, level=80))
+    assert check(good).good
+    assert check(bytes(imagecodecs.webp_encode(PICTURE, lossless=True))).good
+    assert "does not start" in check(b"RIFX" + good[4:]).problem
+    assert check(good[:-20]).problem
+    assert "32×64" in check(bytes(imagecodecs.webp_encode(tiffs.tissue(64, 32)))).whole
+
+
+def test_webp_with_exif_is_for_whole() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    exif = Image.Exif()
+    exif[315] = IDENTITY.decode()
+    Image.fromarray(PICTURE).save(file, "webp", exif=exif)
+    assert "EXIF" in TileChecker(level(Codec.WEBP))(file.getvalue()).whole
+
+
+def test_plain_tiles_are_judged_by_their_length() -> None:
+    check = TileChecker(level(Codec.NONE))
+    assert check(PICTURE.tobytes()).good
+    assert "12287 bytes" in check(PICTURE.tobytes()[:-1]).problem
+    assert "behind" in check(PICTURE.tobytes() + b"\0").whole
+    wide = TileChecker(replace(level(Codec.NONE, Color.GRAY, channels=1), dtype="uint16"))
+    assert wide(bytes(64 * 64 * 2)).good
+
+
+def test_streams_and_strips() -> None:
+    assert TileChecker(level(Codec.DEFLATE))(bytes(imagecodecs.zlib_encode(PICTURE.tobytes()))).good
+    assert "deflated" in TileChecker(level(Codec.DEFLATE))(b"\0\0\0\0").problem
+    assert TileChecker(level(Codec.LZW))(bytes(imagecodecs.lzw_encode(PICTURE.tobytes()))).good
+    assert TileChecker(level(Codec.LZW))(b"\x80").problem
+    assert TileChecker(level(Codec.JPEG_STRIPS))(b"").problem
+
+
+def test_a_whole_level_has_nothing_to_check() -> None:
+    with pytest.raises(ValueError, match="no tiles"):
+        TileChecker(replace(level(Codec.JPEG), coding=None))
