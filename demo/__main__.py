@@ -27,7 +27,7 @@ from wsistore.ops import IngestResult, Site
 from wsistore.testing.synthetic import synthetic_set
 from wsistore.units import format_bytes
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(slots=True)
@@ -146,7 +146,8 @@ def _sha256(path: Path) -> str:
 
 def _table(lines: list[Line], verified: dict[str, bool]) -> Table:
     title = "Slides in, Zarr inside, the same files out"
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table.collapse_padding, table.pad_edge = True, False
     table.add_column("slide", no_wrap=True, max_width=24)
     table.add_column("format", no_wrap=True)
     for name in ("pixels", "vendor's", "stored", "ingest"):
@@ -157,7 +158,8 @@ def _table(lines: list[Line], verified: dict[str, bool]) -> Table:
         good = line.good and verified.get(result.slide or "", False)
         table.add_row(
             line.source.name,
-            line.vendor_format + (", whole" if result.mode is Mode.WHOLE else f", {line.levels} levels"),
+            line.vendor_format
+            + (", whole" if result.mode is Mode.WHOLE else f", {line.levels} level{'s' * (line.levels != 1)}"),
             line.pixels,
             format_bytes(result.bytes_source or 0),
             format_bytes(result.bytes_stored or 0),
