@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsistore.errors import StorageError, UnsupportedError
-from wsistore.testing.encode import Encoding, encode, segments, split_tables
+from wsistore.testing.encode import Encoding, cut, encode, segments, split_tables
 from wsistore.testing.pictures import Rgb, label_image, macro_image, pyramid, srgb_profile
 from wsistore.testing.tiffs import write_flat_tiff, write_generic_tiff, write_ome_tiff, write_svs
 from wsistore.testing.tissue import tissue
@@ -162,6 +162,15 @@ def test_tables_and_abbreviated_stream_are_the_whole_stream(quality: int, color:
     joined = imagecodecs.jpeg8_decode(abbreviated, tables=tables, **space)
     assert np.array_equal(joined, imagecodecs.jpeg8_decode(whole, **space))
     assert far(joined, tile) < 45
+
+
+def test_edge_tiles_are_filled_up_with_the_last_column_and_row() -> None:
+    picture = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7)
+    rows = list(cut(picture, 4, 4))
+
+    assert [[tile.shape for tile in row] for row in rows] == [[(4, 4)] * 2] * 2
+    assert np.array_equal(rows[1][1], [[32, 33, 34, 34]] * 4)
+    assert np.array_equal(np.block(rows)[:5, :7], picture)
 
 
 # --- generic ----------------------------------------------------------------------------------------------------------
