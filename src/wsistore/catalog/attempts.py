@@ -76,7 +76,7 @@ def _rebuild(message: str, slide: str, attempt: str, state: SourceState) -> Alre
 def begin(connection: Connection, attempt: Attempt) -> None:
     """Note an attempt before its first byte is written."""
     values = {name: getattr(attempt, name) for name in Attempt.__slots__}
-    connection.execute(_A.insert().values(values | {"state": str(attempt.state)}))
+    connection.execute(_A.insert(), values | {"state": str(attempt.state)})
 
 
 def one(connection: Connection, attempt: str) -> Attempt:
@@ -106,6 +106,13 @@ def extend_lease(connection: Connection, attempt: str, until: str) -> None:
     """Move the end of the lease; `ConflictError` if the attempt has ended meanwhile."""
     _require(one(connection, attempt), *_OPEN)
     connection.execute(update(_A).where(_A.c.attempt == attempt).values(lease_until=until))
+
+
+def release(connection: Connection, attempt: str) -> None:
+    """Take the owner off an attempt that has not ended, so that it counts as dead; no error if it has ended."""
+    states = [str(state) for state in _OPEN]
+    nobody = {"owner": "", "lease_until": ""}
+    connection.execute(update(_A).where(_A.c.attempt == attempt, _A.c.state.in_(states)).values(nobody))
 
 
 def mark_verified(connection: Connection, attempt: str, fingerprint: str) -> None:
@@ -187,19 +194,11 @@ def commit(connection: Connection, attempt: str) -> Attempt | None:
     _require(known, AttemptState.CLAIMED)
     version = connection.execute(select(_V).where(_V.c.attempt == attempt)).one()
     slide, n = version.slide, version.n
-    connection.execute(
-        update(_V)
-        .where(_V.c.slide == slide, _V.c.n != n, _V.c.state == str(SourceState.CURRENT))
-        .values(state=str(SourceState.SUPERSEDED))
-    )
-    connection.execute(
-        update(_C)
-        .where(_C.c.slide == slide, _C.c.version != n, _C.c.state == str(CopyState.COMMITTED))
-        .values(state=str(CopyState.SUPERSEDED))
-    )
     connection.execute(update(_V).where(_V.c.attempt == attempt).values(state=str(SourceState.CURRENT)))
     connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.COMMITTED)))
-    connection.execute(update(_S).where(_S.c.slide == slide).values(version.record))
+    if n > 1:
+        _supersede_before(connection, slide, n)
+        connection.execute(update(_S).where(_S.c.slide == slide).values(version.record))
     _set_state(connection, attempt, AttemptState.COMMITTED)
     return known
 
@@ -260,7 +259,7 @@ def _check_version(connection: Connection, slide: str, n: int, supersedes: int |
 def _put_slide(connection: Connection, slide: SlideRecord, now: str) -> None:
     if connection.execute(select(_S.c.slide).where(_S.c.slide == slide.slide)).first() is None:
         values: dict[str, Any] = {"slide": slide.slide, "created_at": now, "metadata": {}, "case_key": None}
-        connection.execute(_S.insert().values(values | slide_values(slide)))
+        connection.execute(_S.insert(), values | slide_values(slide))
     slides.put_metadata(connection, {slide.slide: slide.metadata})
 
 
@@ -268,40 +267,49 @@ def _put_source(
     connection: Connection, attempt: str, fingerprint: str, slide: SlideRecord, source: SourceRecord, now: str
 ) -> None:
     connection.execute(
-        _V.insert().values(
-            slide=slide.slide,
-            n=source.n,
-            fingerprint=fingerprint,
-            state=str(SourceState.CLAIMED),
-            attempt=attempt,
-            files=source_files(source.files),
-            bytes=source.size_bytes,
-            path=source.path,
-            record=slide_values(slide),
-            created_at=now,
-        )
+        _V.insert(),
+        {
+            "slide": slide.slide,
+            "n": source.n,
+            "fingerprint": fingerprint,
+            "state": str(SourceState.CLAIMED),
+            "attempt": attempt,
+            "files": source_files(source.files),
+            "bytes": source.size_bytes,
+            "path": source.path,
+            "record": slide_values(slide),
+            "created_at": now,
+        },
     )
 
 
 def _put_copy(connection: Connection, attempt: str, slide: str, version: int, copy: CopyRecord) -> None:
     connection.execute(
-        _C.insert().values(
-            attempt=attempt,
-            slide=slide,
-            version=version,
-            tier=copy.tier,
-            n=copy.n,
-            state=str(CopyState.CLAIMED),
-            preset=str(copy.preset),
-            bytes_stored=copy.bytes_stored,
-            objects=copy.objects,
-            evidence=str(copy.evidence),
-            verified_at=copy.verified_at,
-            commit_key=copy.commit_key,
-            commit_body=copy.commit_body,
-            fallbacks=dict(copy.fallbacks),
-        )
+        _C.insert(),
+        {
+            "attempt": attempt,
+            "slide": slide,
+            "version": version,
+            "tier": copy.tier,
+            "n": copy.n,
+            "state": str(CopyState.CLAIMED),
+            "preset": str(copy.preset),
+            "bytes_stored": copy.bytes_stored,
+            "objects": copy.objects,
+            "evidence": str(copy.evidence),
+            "verified_at": copy.verified_at,
+            "commit_key": copy.commit_key,
+            "commit_body": copy.commit_body,
+            "fallbacks": dict(copy.fallbacks),
+        },
     )
+
+
+def _supersede_before(connection: Connection, slide: str, n: int) -> None:
+    versions = update(_V).where(_V.c.slide == slide, _V.c.n < n, _V.c.state == str(SourceState.CURRENT))
+    connection.execute(versions.values(state=str(SourceState.SUPERSEDED)))
+    kept = update(_C).where(_C.c.slide == slide, _C.c.version < n, _C.c.state == str(CopyState.COMMITTED))
+    connection.execute(kept.values(state=str(CopyState.SUPERSEDED)))
 
 
 def _drop_unborn(connection: Connection, slide: str) -> None:

@@ -117,6 +117,11 @@ class Catalog:
         with self._database.write() as connection:
             attempts.mark_verified(connection, attempt, fingerprint)
 
+    def release(self, attempt: str) -> None:
+        """Let go of an attempt whose outcome is not known: whoever recovers next deals with it, without waiting."""
+        with self._database.write() as connection:
+            attempts.release(connection, attempt)
+
     def claim(
         self,
         attempt: str,
@@ -212,6 +217,11 @@ class Catalog:
         """Return the slide whose current version has this content."""
         with self._database.read() as connection:
             return slides.find_current(connection, fingerprint)
+
+    def has_source_of_size(self, size_bytes: int) -> bool:
+        """Say whether a current source has this size: only then can it have the same content."""
+        with self._database.read() as connection:
+            return slides.has_source_of_size(connection, size_bytes)
 
     def current_of_series(self, series: str) -> list[tuple[SlideRow, SourceRow]]:
         """Return the slides of a series (DICOM), each with its current version."""
@@ -350,4 +360,4 @@ def _put_tier(connection: Connection, tier: TierRecord) -> None:
             raise SiteError(msg, remedy=remedy)
         connection.execute(update(table).where(table.c.name == tier.name).values(url=tier.url))
         return
-    connection.execute(table.insert().values(name=tier.name, id=tier.id, url=tier.url))
+    connection.execute(table.insert(), {"name": tier.name, "id": tier.id, "url": tier.url})

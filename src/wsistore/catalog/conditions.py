@@ -52,36 +52,49 @@ _NODES: frozenset[type[exp.Expr]] = frozenset((
 ))  # fmt: skip
 """All that a condition may be made of."""
 
+_EXTREMES = frozenset({exp.Greatest, exp.Least})
+
 _FUNCTIONS = {"age": 2, "prefix": 2, "suffix": 2}
 """Functions that sqlglot has no class for, with the number of their arguments."""
 
 _TYPES = frozenset(
     [
-        "BOOLEAN",
-        "TINYINT",
-        "SMALLINT",
-        "INT",
-        "BIGINT",
-        "FLOAT",
-        "DOUBLE",
-        "DECIMAL",
-        "VARCHAR",
-        "TEXT",
-        "DATE",
-        "TIMESTAMP",
-        "INTERVAL",
+        *("BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "TEXT", "DATE"),
+        *("TIMESTAMP", "TIMESTAMPNTZ", "INTERVAL"),
     ]
 )
 """Types to cast to. None with a time zone: it would depend on the machine."""
 
-_CLOCKS = frozenset(["now", "today", "get_current_time", "get_current_timestamp", "transaction_timestamp", "age"])
+_CLOCKS = frozenset(
+    [
+        "now",
+        "today",
+        "age",
+        "get_current_time",
+        "get_current_timestamp",
+        "transaction_timestamp",
+        "currentdate",
+        "currentdatetime",
+        "currenttime",
+        "currenttimestamp",
+        "currenttimestampltz",
+        "localtime",
+        "localtimestamp",
+        "utcdate",
+        "utctime",
+        "utctimestamp",
+    ]
+)
+"""What people write to have the present: told apart from other refusals only to say what to write instead."""
+
+_MAX_EXTREMES = 4
+"""How many ``greatest`` and ``least`` may stand within each other: each doubles what is written for DuckDB."""
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
-    "ieee_floating_point_ops": "false",  # a division by zero is unknown, not infinite
     "lock_configuration": "true",
 }
 """DuckDB without files, network, extensions and Python's variables, and no way to change that."""
@@ -142,7 +155,7 @@ def parse(text: str) -> Condition:
         for node in tree.walk():
             _check(text, node)
         uses_now = any(_is_now(node) for node in tree.walk())
-        return Condition(text, tree.transform(_rewrite).sql(dialect="duckdb", comments=False), uses_now)
+        return Condition(text, _rewritten(tree).sql(dialect="duckdb", comments=False), uses_now)
     except SqlglotError as error:
         raise _invalid(text, f"is no SQL expression{_place(error)}") from error
     except RecursionError as error:
@@ -207,6 +220,8 @@ def _check(text: str, node: exp.Expr) -> None:
             raise _refused(text, node)
     elif type(node) not in _NODES:
         raise _refused(text, node)
+    elif type(node) in _EXTREMES and _extremes_around(node) >= _MAX_EXTREMES:
+        raise _invalid(text, f"has more than {_MAX_EXTREMES} greatest or least within each other")
 
 
 def _check_column(text: str, column: exp.Column) -> None:
@@ -224,7 +239,7 @@ def _check_column(text: str, column: exp.Column) -> None:
 
 def _refused(text: str, node: exp.Expr) -> InputError:
     name = (str(node.this) if type(node) is exp.Anonymous else node.key).lower()
-    if name in _CLOCKS or name.startswith(("current", "local", "utc")):
+    if name in _CLOCKS:
         what = f"reads the clock with {_shown(node)}{_position(node)}"
         return _invalid(text, what, "Write now: the moment for which the condition is evaluated.")
     what = f"has {_shown(node)}{_position(node)}, which is not allowed here"
@@ -264,13 +279,31 @@ def _is_now(node: exp.Expr) -> bool:
     return type(node) is exp.Column and node.name.lower() == "now"
 
 
+def _extremes_around(node: exp.Expr) -> int:
+    around, parent = 0, node.parent
+    while parent is not None:
+        around += type(parent) in _EXTREMES
+        parent = parent.parent
+    return around
+
+
+def _rewritten(tree: exp.Expr) -> exp.Expr:
+    whole = exp.Paren(this=tree)  # so that every node of the tree has a parent to be replaced in
+    for node in reversed(list(tree.walk(bfs=True))):  # children come before their parents
+        node.replace(_rewrite(node))
+    found: exp.Expr = whole.this
+    return found
+
+
 def _rewrite(node: exp.Expr) -> exp.Expr:
     if _is_now(node):
         return exp.Placeholder(this="now")
-    if type(node) in {exp.Greatest, exp.Least} and not node.meta.get("strict"):
+    if type(node) in {exp.Div, exp.IntDiv, exp.Mod}:
+        # A division by zero is unknown, whatever DuckDB's settings make of it.
+        node.set("expression", exp.Nullif(this=node.expression.copy(), expression=exp.Literal.number(0)))
+    elif type(node) in _EXTREMES:
         # DuckDB's greatest(x, NULL) is x; ours is unknown.
-        node.meta["strict"] = True
         operands = [node.this, *node.expressions]
-        unknown = exp.or_(*(exp.Is(this=operand.copy(), expression=exp.Null()) for operand in operands))
-        return exp.Case().when(unknown, exp.Null()).else_(node)
+        unknown = exp.or_(*(exp.Is(this=exp.paren(operand), expression=exp.Null()) for operand in operands))
+        return exp.Case().when(unknown, exp.Null()).else_(node.copy())
     return node

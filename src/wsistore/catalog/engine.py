@@ -97,14 +97,22 @@ def open_database(url: str, *, read_only: bool, busy_timeout_seconds: float = BU
     path = existing_path(url)
     if not read_only:
         sqlite.check_writable(path)
-    engine = sqlite.open_engine(path, read_only=read_only, busy_timeout_seconds=busy_timeout_seconds)
-    database = Database(engine, str(path), read_only=read_only)
+    # First for reading: what turns out to be no catalogue of ours stays as it is.
+    reader = _database(path, read_only=True, busy_timeout_seconds=busy_timeout_seconds)
     try:
-        _check_schema(database)
+        _check_schema(reader)
     except WsistoreError:
-        database.close()
+        reader.close()
         raise
-    return database
+    if read_only:
+        return reader
+    reader.close()
+    return _database(path, read_only=False, busy_timeout_seconds=busy_timeout_seconds)
+
+
+def _database(path: Path, *, read_only: bool, busy_timeout_seconds: float) -> Database:
+    engine = sqlite.open_engine(path, read_only=read_only, busy_timeout_seconds=busy_timeout_seconds)
+    return Database(engine, str(path), read_only=read_only)
 
 
 def existing_path(url: str) -> Path:

@@ -41,7 +41,7 @@ def append(connection: Connection, slide: str, new: NewEvent, at: datetime) -> E
     ).first()
     event = next_event(None if row is None else _event(row), slide, new, at)
     values = {name: getattr(event, name) for name in Event.__slots__}
-    connection.execute(_EVENTS.insert().values(values | {"detail": canonical_json(event.detail)}))
+    connection.execute(_EVENTS.insert(), values | {"detail": canonical_json(event.detail)})
     return event
 
 

@@ -35,7 +35,7 @@ HEAD = "0001"
 class Plain(TypeDecorator[str]):
     r"""Text that UTF-8 can carry: undecodable bytes of file names are kept as escapes such as ``\udcff``."""
 
-    impl = Text
+    impl = String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -75,51 +75,51 @@ metadata = MetaData(
 tiers = Table(
     "tiers",
     metadata,
-    Column("name", String(32), primary_key=True),
-    Column("id", String(64), nullable=False, unique=True),
-    Column("url", Text, nullable=False),
+    Column("name", Plain(32), primary_key=True),
+    Column("id", Plain(64), nullable=False, unique=True),
+    Column("url", Plain(), nullable=False),
 )
 
 cases = Table(
     "cases",
     metadata,
-    Column("case_key", Plain, primary_key=True),
-    Column("patient_id", Plain, nullable=True),
+    Column("case_key", Plain(), primary_key=True),
+    Column("patient_id", Plain(), nullable=True),
 )
 
 slides = Table(
     "slides",
     metadata,
-    Column("slide", String(64), primary_key=True),
-    Column("name", Plain, nullable=False, index=True),
-    Column("format", String(64), nullable=False),
-    Column("mode", String(16), nullable=False),
-    Column("series", Plain, nullable=True, index=True),
-    Column("case_key", Plain, ForeignKey("cases.case_key"), nullable=True, index=True),
+    Column("slide", Plain(64), primary_key=True),
+    Column("name", Plain(), nullable=False, index=True),
+    Column("format", Plain(64), nullable=False),
+    Column("mode", Plain(16), nullable=False),
+    Column("series", Plain(), nullable=True, index=True),
+    Column("case_key", Plain(), ForeignKey("cases.case_key"), nullable=True, index=True),
     Column("width", BigInteger, nullable=False),
     Column("height", BigInteger, nullable=False),
     Column("um_per_px_y", Double, nullable=True),
     Column("um_per_px_x", Double, nullable=True),
     Column("magnification", Double, nullable=True),
     Column("bytes_source", BigInteger, nullable=False),
-    Column("created_at", String(27), nullable=False),
+    Column("created_at", Plain(27), nullable=False),
     Column("metadata", Json, nullable=False),
 )
 
 sources = Table(
     "sources",
     metadata,
-    Column("slide", String(64), ForeignKey("slides.slide"), primary_key=True),
+    Column("slide", Plain(64), ForeignKey("slides.slide"), primary_key=True),
     Column("n", Integer, primary_key=True, autoincrement=False),
-    Column("fingerprint", String(64), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("attempt", String(64), nullable=False, unique=True),
+    Column("fingerprint", Plain(64), nullable=False),
+    Column("state", Plain(16), nullable=False),
+    Column("attempt", Plain(64), nullable=False, unique=True),
     Column("files", Json, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("path", Plain, nullable=False),
+    Column("path", Plain(), nullable=False),
     # What the version says of the slide: it becomes the slide's row when the version becomes current.
     Column("record", Json, nullable=False),
-    Column("created_at", String(27), nullable=False),
+    Column("created_at", Plain(27), nullable=False),
 )
 
 _LIVE = text("state IN ('claimed', 'current')")
@@ -130,19 +130,19 @@ Index("live_fingerprint", sources.c.fingerprint, unique=True, sqlite_where=_LIVE
 copies = Table(
     "copies",
     metadata,
-    Column("attempt", String(64), primary_key=True),
-    Column("slide", String(64), nullable=False),
+    Column("attempt", Plain(64), primary_key=True),
+    Column("slide", Plain(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("tier", String(32), nullable=False),
+    Column("tier", Plain(32), nullable=False),
     Column("n", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("preset", String(32), nullable=False),
+    Column("state", Plain(16), nullable=False),
+    Column("preset", Plain(32), nullable=False),
     Column("bytes_stored", BigInteger, nullable=False),
     Column("objects", BigInteger, nullable=False),
-    Column("evidence", String(32), nullable=False),
-    Column("verified_at", String(27), nullable=False),
-    Column("commit_key", Text, nullable=False),
-    Column("commit_body", Text, nullable=False),
+    Column("evidence", Plain(32), nullable=False),
+    Column("verified_at", Plain(27), nullable=False),
+    Column("commit_key", Plain(), nullable=False),
+    Column("commit_body", Plain(), nullable=False),
     Column("fallbacks", Json, nullable=False),
     ForeignKeyConstraint(["slide", "version"], ["sources.slide", "sources.n"]),
     Index("ix_copies_slide_version", "slide", "version"),
@@ -151,27 +151,27 @@ copies = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("attempt", String(64), primary_key=True),
-    Column("slide", String(64), nullable=False, index=True),
-    Column("tier", String(32), nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("owner", Plain, nullable=False),
-    Column("lease_until", String(27), nullable=False),
-    Column("started_at", String(27), nullable=False),
-    Column("fingerprint", String(64), nullable=True),
-    Column("error", Plain, nullable=False),
+    Column("attempt", Plain(64), primary_key=True),
+    Column("slide", Plain(64), nullable=False, index=True),
+    Column("tier", Plain(32), nullable=False),
+    Column("state", Plain(16), nullable=False, index=True),
+    Column("owner", Plain(), nullable=False),
+    Column("lease_until", Plain(27), nullable=False),
+    Column("started_at", Plain(27), nullable=False),
+    Column("fingerprint", Plain(64), nullable=True),
+    Column("error", Plain(), nullable=False),
 )
 
 # No foreign key: a chain outlives what it tells of.
 events = Table(
     "events",
     metadata,
-    Column("slide", String(64), primary_key=True),
+    Column("slide", Plain(64), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("at", String(27), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("actor", Plain, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("previous", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
+    Column("at", Plain(27), nullable=False),
+    Column("kind", Plain(32), nullable=False),
+    Column("actor", Plain(), nullable=False),
+    Column("detail", Plain(), nullable=False),
+    Column("previous", Plain(64), nullable=False),
+    Column("hash", Plain(64), nullable=False),
 )

@@ -61,6 +61,13 @@ def find_current(connection: Connection, fingerprint: str) -> SlideRow | None:
     return None if row is None else slide_row(row)
 
 
+def has_source_of_size(connection: Connection, size_bytes: int) -> bool:
+    """Say whether a current source has this size."""
+    table = schema.sources
+    query = select(table.c.slide).where(table.c.bytes == size_bytes, table.c.state == _CURRENT)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def current_of_series(connection: Connection, series: str) -> list[tuple[SlideRow, SourceRow]]:
     """Return the slides of a series, each with its current version."""
     query = _shown().where(schema.slides.c.series == series).order_by(schema.slides.c.created_at)
@@ -211,4 +218,4 @@ def ensure_cases(connection: Connection, cases: Iterable[str]) -> None:
     """Make rows for cases that have none."""
     for case in cases:
         if connection.execute(select(schema.cases).where(schema.cases.c.case_key == case)).first() is None:
-            connection.execute(schema.cases.insert().values(case_key=case, patient_id=None))
+            connection.execute(schema.cases.insert(), {"case_key": case, "patient_id": None})
