@@ -11,6 +11,7 @@ A fold must be split before its tiles are decoded: a decoder that upsamples chro
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ MAX_HEIGHT = 65_535
 _DHT, _DQT, _DRI, _SOS = 0xC4, 0xDB, 0xDD, 0xDA
 _LEFT_OUT = frozenset({_DHT, _DQT, _DRI, *range(0xE0, 0xF0), 0xFE})
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
 class FoldError(ValueError):
@@ -34,7 +36,7 @@ class FoldError(ValueError):
 def _parse(header: bytes) -> jpeg.Header:
     try:
         return jpeg.parse(header)
-    except ValueError as error:
+    except (ValueError, IndexError, struct.error) as error:
         msg = f"the header {error}"
         raise FoldError(msg) from error
 
@@ -44,7 +46,7 @@ def _fold_header(header: bytes, parsed: jpeg.Header, height: int, restart_interv
     for segment in parsed.segments:
         if segment.code in _LEFT_OUT:
             continue
-        data = bytearray(header[segment.start : segment.stop])
+        data = bytearray(b"\xff" + header[segment.start : segment.stop].lstrip(b"\xff"))  # one fill byte is enough
         if segment.code == parsed.frame.code:
             struct.pack_into(">H", data, 5, height)
         if segment.code == _SOS:
@@ -59,10 +61,13 @@ def join(header: bytes, scans: Sequence[bytes | memoryview]) -> bytes:
     Raises
     ------
     FoldError
-        If the tiles are not sequential 8-bit Huffman JPEG with one scan, if the fold would be higher than a JPEG can
-        be, or if a tile has more MCUs than a restart interval can have.
+        If the tiles are not sequential 8-bit Huffman JPEG with one scan, if they have restart markers of their own, if
+        the fold would be higher than a JPEG can be, or if a tile has more MCUs than a restart interval can have.
 
     """
+    if not scans:
+        msg = "there is nothing to fold"
+        raise FoldError(msg)
     parsed = _parse(header)
     frame = parsed.frame
     if frame.code not in _SEQUENTIAL or frame.precision != 8 or not parsed.single_scan:
@@ -74,6 +79,9 @@ def join(header: bytes, scans: Sequence[bytes | memoryview]) -> bytes:
     height = rows * mcu_height * len(scans) if len(scans) > 1 else frame.height
     if height > MAX_HEIGHT or mcus > MAX_RESTART_INTERVAL:
         msg = f"{len(scans)} tiles of {frame.height} rows and {mcus} MCUs do not fit into one JPEG"
+        raise FoldError(msg)
+    if any(_RESTART.search(scan) for scan in scans):
+        msg = "the tiles have restart markers of their own"
         raise FoldError(msg)
     parts: list[bytes | memoryview] = [_fold_header(header, parsed, height, mcus)]
     for number, scan in enumerate(scans):

@@ -77,7 +77,7 @@ def codec_chain(plan: LevelPlan) -> list[Json]:
     if coding.codec is Codec.JPEG_STRIPS:
         return [transpose, _fold(plan.level, coding)]
     if coding.codec is Codec.WEBP:
-        return [transpose, {"name": "imagecodecs_webp"}]
+        return [transpose, {"name": "imagecodecs_webp", "configuration": {"hasalpha": False}}]
     convert = [{"name": "wsistore.ycbcr"}] if coding.color is Color.YCBCR else []
     return [transpose, *convert, {"name": "imagecodecs_jpeg2k"}]
 
