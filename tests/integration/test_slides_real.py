@@ -82,7 +82,10 @@ def test_what_is_said_of_each_slide(real_slides: Path, expected: Expected) -> No
     assert [file.name for file in source.files] == [names(expected)]
 
 
-@pytest.mark.parametrize("expected", SLIDES, ids=names)
+SLOW = [pytest.param(e, marks=pytest.mark.slow if "hpylori" in e.path else (), id=names(e)) for e in SLIDES]
+
+
+@pytest.mark.parametrize("expected", SLOW)
 def test_every_tile_decodes_alone_to_what_tifffile_makes_of_it(real_slides: Path, expected: Expected) -> None:
     path = real_slides / expected.path
     source = open_source(path)

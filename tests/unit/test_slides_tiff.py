@@ -232,7 +232,7 @@ def test_a_truncated_file(slide: Path) -> None:
     broken_with(slide, Kind.SOURCE_TRUNCATED, "ends too early")
 
 
-@pytest.mark.parametrize("edge", [(1 << 31) - 1, 1 << 31, (1 << 32) - 1])
+@pytest.mark.parametrize("edge", [1000, 1 << 21, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
 def test_a_bomb(tmp_path: Path, edge: int) -> None:
     path = tiffs.write_pyramid(tmp_path / "a.tif", [tiffs.tissue(64, 64)], compression="lzw")
     for code in (256, 257):

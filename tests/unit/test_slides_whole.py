@@ -105,6 +105,27 @@ def test_a_philips_tiff_is_kept_whole(tmp_path: Path) -> None:
     assert source.mode_reason
 
 
+def test_a_qptiff_is_kept_whole_with_its_levels(tmp_path: Path) -> None:
+    path = tmp_path / "a.qptiff"
+    options: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "metadata": None, "compression": "lzw"}
+    with TiffWriter(path) as writer:
+        for i, level in enumerate(tiffs.halves(tiffs.tissue(256, 256), 3)):
+            more = {"software": "PerkinElmer-QPI"} if i == 0 else {"subfiletype": 1}
+            writer.write(level, description="<PerkinElmer-QPI-ImageDescription/>", **options, **more)
+    source = open_source(path)
+    assert source.mode is Mode.WHOLE
+    assert [(level.height, level.width) for level in source.levels] == [(256, 256), (128, 128), (64, 64)]
+    with WholeReader(path) as reader:
+        np.testing.assert_array_equal(reader.read_region(1, 5, 7, 40, 30), tiffs.tissue(256, 256)[::2, ::2][5:45, 7:37])
+
+
+@pytest.mark.parametrize("compression", [7, 33003])
+def test_a_damaged_tile_makes_a_whole_slide_fail_with_its_name(tmp_path: Path, compression: int) -> None:
+    path = tiffs.write_tiles(tmp_path / "a.tif", [b"garbage" * 9], (64, 64, 3), (64, 64), compression)
+    with pytest.raises(BrokenError, match=r"a\.tif is damaged: tile 0 of (page|level) 0"):
+        open_source(path)
+
+
 def test_truncated_strips(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     with TiffWriter(path) as writer:

@@ -63,7 +63,7 @@ class _Remembered:
     def find(self, tile: memoryview) -> tuple[int, TileVerdict] | None:
         """Return length of and verdict on the header that the tile starts with."""
         for length, verdicts in self._by_length.items():
-            verdict = verdicts.get(bytes(tile[:length]))
+            verdict = verdicts.get(tile[:length].tobytes())
             if verdict is not None:
                 return length, verdict
         return None
@@ -83,7 +83,7 @@ class _JpegCheck:
 
     def __call__(self, tile: memoryview) -> TileVerdict:
         seen = self._seen.find(tile)
-        if seen is not None and tile[-2:] == jpeg.EOI_BYTES:
+        if seen is not None and tile[-1] == jpeg.EOI and tile[-2] == 0xFF:
             return seen[1]
         data = bytes(tile)
         try:

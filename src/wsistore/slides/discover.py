@@ -23,7 +23,7 @@ _WITH_FILES = {".mrxs", ".vms", ".vmu"}
 _MAGIC_BYTES = 132
 
 
-def find_slides(path: Path, *, recursive: bool = False) -> Iterator[Path]:
+def find_slides(path: Path, recursive: bool = False) -> Iterator[Path]:
     """Yield the paths under `path` that `open_source` should be asked to open, in order of their names.
 
     A file is yielded as it is. In a folder, files that are images by name or content are yielded, and DICOM by series:

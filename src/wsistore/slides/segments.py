@@ -76,7 +76,7 @@ def check_apart(segments: Segments, path: Path, structure: Extents, pictures: Ex
         If ranges overlap in part, or a tile lies over another picture's bytes.
 
     """
-    ranges = np.unique(extents(segments["offset"], segments["length"]), axis=0)
+    ranges = _distinct(extents(segments["offset"], segments["length"]))
     hit = _first_hit(ranges, structure)
     if hit is not None:
         raise broken(path, f"{_named(segments, ranges[hit], where)} lies over the file's directory")
@@ -101,6 +101,14 @@ def extents(offsets: Sequence[int] | npt.NDArray[Any], lengths: Sequence[int] | 
     pairs = np.stack([starts, starts + np.asarray(lengths, np.int64)], axis=1).reshape(-1, 2)
     pairs = pairs[pairs[:, 1] > pairs[:, 0]]
     return pairs[np.argsort(pairs[:, 0], kind="stable")]
+
+
+def _distinct(ranges: Extents) -> Extents:
+    """Return ranges once each, sorted by start, then by stop."""
+    ordered = ranges[np.lexsort((ranges[:, 1], ranges[:, 0]))]
+    new = np.ones(len(ordered), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return ordered[new]
 
 
 def _first_hit(ranges: Extents, others: Extents) -> int | None:

@@ -87,6 +87,7 @@ def open_tiff(path: Path, *, ndpi: bool = False) -> Iterator[OpenTiff]:
         with TiffFile(path, is_ndpi=ndpi) as file:
             if not len(file.pages):
                 raise broken(path, "it has no page")
+            file.pages.cache = True
             yield OpenTiff(path, size_bytes, structure, file)
 
 
