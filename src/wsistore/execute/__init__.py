@@ -1,1 +1,0 @@
-"""How many workers: serial or Dask."""
