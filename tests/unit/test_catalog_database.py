@@ -394,11 +394,18 @@ import os, sys
 from tests import catalog_kit as kit
 from wsistore.catalog import Catalog
 catalog = Catalog.open(sys.argv[1])
+def raw():
+    with catalog._database.read() as connection:
+        return connection.connection.dbapi_connection
 kit.ingest(catalog, "before")
+inherited = raw()
 child = os.fork()
 if child == 0:
+    if raw() is inherited:
+        os._exit(1)
     kit.ingest(catalog, "child")
     os._exit(0)
+assert raw() is inherited
 kit.ingest(catalog, "parent")
 assert os.waitpid(child, 0)[1] == 0
 kit.ingest(catalog, "after")
