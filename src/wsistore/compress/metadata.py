@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numcodecs.blosc import Blosc
 
 from wsistore.compress.levels import LevelPlan, codec_chain
 from wsistore.model import Mode
@@ -17,12 +18,14 @@ FORMAT = 1
 
 Json = dict[str, Any]
 
+_BLOSC_LEVEL = 3
+"""As small as higher levels make coordinates; the highest takes a hundred times as long."""
 _INDEX_CODECS: list[Json] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _COORDINATE_CODECS: list[Json] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {
         "name": "blosc",
-        "configuration": {"cname": "zstd", "clevel": 9, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
+        "configuration": {"cname": "zstd", "clevel": _BLOSC_LEVEL, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
     },
 ]
 
@@ -117,6 +120,11 @@ def coordinate(source: Source, number: int, axis: int) -> tuple[Json, npt.NDArra
     }
     document = array((length,), (length,), "uint32", _COORDINATE_CODECS, ["yx"[axis]], attributes=attributes)
     return document, np.arange(length, dtype="<u4")
+
+
+def pack_coordinate(values: npt.NDArray[np.uint32]) -> bytes:
+    """Return the only chunk of a coordinate array."""
+    return bytes(Blosc(cname="zstd", clevel=_BLOSC_LEVEL, shuffle=Blosc.SHUFFLE).encode(values))
 
 
 def root(source: Source) -> Json:

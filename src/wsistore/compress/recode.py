@@ -107,7 +107,7 @@ def _names(array: Any) -> Any:
 
 def _copy_small(array: Any, target: zarr.Group, name: str) -> None:
     values = np.asarray(array[:])
-    serializer, compressors = BytesCodec(), [BloscCodec(cname="zstd", clevel=9, shuffle="shuffle")]
+    serializer, compressors = BytesCodec(), [BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")]
     made = target.create_array(
         name,
         shape=values.shape,

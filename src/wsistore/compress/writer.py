@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
 from wsistore.compress import companion, keys, layout, metadata, shard_writer, skeleton, thumbnail
@@ -126,7 +125,6 @@ def _write_tiles(
 
 
 def _put_documents(source: Source, plans: Sequence[LevelPlan], recorder: Recorder, place: Place) -> None:
-    blosc = Blosc(cname="zstd", clevel=9, shuffle=Blosc.SHUFFLE)
     recorder.put(place.store + "zarr.json", metadata.dump(metadata.root(source)))
     for number, plan in enumerate(plans):
         folder = f"{place.store}{number}/"
@@ -135,7 +133,7 @@ def _put_documents(source: Source, plans: Sequence[LevelPlan], recorder: Recorde
         for axis in range(2):
             document, values = metadata.coordinate(source, number, axis)
             recorder.put(f"{folder}{'yx'[axis]}/zarr.json", metadata.dump(document))
-            recorder.put(f"{folder}{'yx'[axis]}/c/0", bytes(blosc.encode(values)))
+            recorder.put(f"{folder}{'yx'[axis]}/c/0", metadata.pack_coordinate(values))
     if source.icc_profile:
         profile = source.icc_profile
         codecs: list[metadata.Json] = [
@@ -159,14 +157,15 @@ def _write_skeleton(
     table = layout.layout_of(plans)
     recorder.put(place.private + keys.LAYOUT, layout.encode(table))
     gaps = layout.gaps(table, [f.size_bytes for f in source.files])
-    blocks = (block for gap in gaps for block in files.blocks(gap.file, gap.offset, gap.length))
+    rows = layout.rows_of(gaps, "file", "offset", "length")
+    blocks = (block for file, offset, length in rows for block in files.blocks(file, offset, length))
     sizes = []
     with recorder.upload(place.private + keys.SKELETON) as upload:
         for frame in skeleton.compress(blocks):
             sizes.append(len(frame))
             upload.write(frame)
         upload.complete()
-    return SkeletonIndex(tuple(sizes), sum(gap.length for gap in gaps))
+    return SkeletonIndex(tuple(sizes), int(gaps["length"].sum()))
 
 
 def _write_whole(
