@@ -313,6 +313,7 @@ def test_folder_that_was_removed_is_not_known_any_more(storage: LocalStorage, jo
     entries.clear()
     storage.delete("a/b/c")
     assert entries == ["remove a/b", "remove a", "flush ."]
+    assert storage._names._flushed == set()  # the next folder may get the inode of one that was removed
     entries.clear()
     storage.put("a/b/c", b"x")
     assert entries == ["flush temporary", "name a/b/c", "flush a/b", "flush a", "flush ."]
