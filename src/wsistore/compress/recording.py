@@ -73,15 +73,22 @@ class RecordedUpload:
 
     def __init__(self, recorder: Recorder, key: str, upload: Upload) -> None:
         self._recorder, self._key, self._upload = recorder, key, upload
-        self._digest, self._buffer = hashlib.sha256(), bytearray()
+        self._digest = hashlib.sha256()
+        self._buffer, self._filled = memoryview(bytearray(_BUFFER_BYTES)), 0
         self.size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
-        self.size_bytes += len(data)
-        self._buffer += data
-        if len(self._buffer) >= _BUFFER_BYTES:
+        length = len(data)
+        self.size_bytes += length
+        if self._filled + length > _BUFFER_BYTES:
             self._flush()
+        if length > _BUFFER_BYTES:
+            self._digest.update(data)
+            self._upload.write(data)
+            return
+        self._buffer[self._filled : self._filled + length] = data
+        self._filled += length
 
     def complete(self) -> None:
         """Make the object visible and remember it."""
@@ -101,6 +108,7 @@ class RecordedUpload:
         self._upload.__exit__(kind, error, trace)
 
     def _flush(self) -> None:
-        self._digest.update(self._buffer)
-        self._upload.write(self._buffer)
-        self._buffer = bytearray()
+        part = self._buffer[: self._filled]
+        self._digest.update(part)
+        self._upload.write(part)
+        self._filled = 0

@@ -113,9 +113,9 @@ def _chunk(job: ShardJob, window: Window, rows: list[Row]) -> bytes | memoryview
         if job.check is not None:
             job.check(tile, data)
         return data
-    pieces: dict[int, list[memoryview]] = {}
+    pieces: dict[int, list[bytes]] = {}
     for _, tile, file, offset, length in rows:
-        pieces.setdefault(tile, []).append(window.get(file, offset, length))
+        pieces.setdefault(tile, []).append(bytes(window.get(file, offset, length)))
     joined = {tile: memoryview(b"".join(parts)) for tile, parts in pieces.items()}
     if job.check is not None:
         for tile, data in joined.items():

@@ -60,6 +60,19 @@ class SourceBytes:
             return data
         return data + self.read(file, offset + len(data), length - len(data))
 
+    def read_into(self, file: int, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` as far as the file goes; return the number of bytes."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._handles[file], [buffer[done:]], offset + done)
+            except OSError as error:
+                raise self._unreadable(file, error) from error
+            if not count:
+                break
+            done += count
+        return done
+
     def blocks(self, file: int, offset: int, length: int) -> Iterator[bytes]:
         """Yield `length` bytes from `offset` in blocks.
 
@@ -117,10 +130,7 @@ class SourceBytes:
         file, digest, offset = self.files[number], hashlib.sha256(), 0
         buffer = memoryview(bytearray(min(WINDOW_BYTES, max(1, file.size_bytes))))
         while not self._stopped:
-            try:
-                count = os.preadv(self._handles[number], [buffer], offset)
-            except OSError as error:
-                raise self._unreadable(number, error) from error
+            count = self.read_into(number, offset, buffer)
             if not count:
                 break
             digest.update(buffer[:count])
@@ -132,18 +142,28 @@ class SourceBytes:
 
 
 class Window:
-    """A cursor that reads ahead: cheap when offsets grow."""
+    """A cursor that reads ahead into one buffer: cheap when offsets grow."""
 
     def __init__(self, source: SourceBytes) -> None:
         self._source = source
-        self._file, self._start, self._data = -1, 0, memoryview(b"")
+        self._buffer = memoryview(bytearray(WINDOW_BYTES))
+        self._file, self._start, self._length = -1, 0, 0
 
     def get(self, file: int, offset: int, length: int) -> memoryview:
-        """Return exactly `length` bytes; valid for as long as the caller keeps it."""
+        """Return exactly `length` bytes; valid until the next call.
+
+        Raises
+        ------
+        ConflictError
+            If the file ends before: it was cut since it was described.
+
+        """
         within = offset - self._start
-        if file != self._file or within < 0 or within + length > len(self._data):
-            data = self._source.read(file, offset, max(length, WINDOW_BYTES))
-            self._file, self._start, self._data, within = file, offset, memoryview(data), 0
-            if len(data) < length:
+        if file != self._file or within < 0 or within + length > self._length:
+            if length > len(self._buffer):
+                self._buffer = memoryview(bytearray(length))
+            self._file, self._start, within = file, offset, 0
+            self._length = self._source.read_into(file, offset, self._buffer)
+            if self._length < length:
                 raise self._source.changed(file)
-        return self._data[within : within + length]
+        return self._buffer[within : within + length]

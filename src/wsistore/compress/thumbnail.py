@@ -45,7 +45,7 @@ def overview(source: Source, files: SourceBytes, background: int) -> Picture:
 
 
 def _place(out: Picture, level: Level, segments: npt.NDArray[np.void], window: Window, step: int) -> None:
-    parts = [window.get(int(s["file"]), int(s["offset"]), int(s["length"])) for s in segments]
+    parts = [bytes(window.get(int(s["file"]), int(s["offset"]), int(s["length"]))) for s in segments]
     pixels = decode_tile(level, b"".join(parts))
     if pixels.dtype != np.uint8:
         pixels = (pixels >> (8 * (pixels.dtype.itemsize - 1))).astype(np.uint8)
