@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.uid import UID
-
 from wsistore.errors import InputError, Kind, MissingError
-from wsistore.slides.dicom.header import MAGIC, PREAMBLE_BYTES, peek_identity, text
+from wsistore.slides.dicom.header import MAGIC, PREAMBLE_BYTES, peek_identity, uid_name
 from wsistore.slides.dicom.instance import WHOLE_SLIDE
 from wsistore.slides.dicom.raw import broken, unreadable
 
@@ -41,7 +39,7 @@ class Found:
     @property
     def class_name(self) -> str:
         """What it is, for people."""
-        return str(UID(self.sop_class).name) or "an unnamed class"
+        return uid_name(self.sop_class) or "an unnamed class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +63,25 @@ def identify(path: Path) -> Found | None:
 
     Raises
     ------
+    MissingError
+        If it is not there.
     InputError
         If it is empty, not DICOM, damaged or unreadable.
 
     """
     try:
         with path.open("rb", buffering=0) as file:
-            dataset = peek_identity(file, str(path))
+            found = peek_identity(file, str(path))
+    except FileNotFoundError as error:
+        msg = f"{path} is not there."
+        raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.") from error
     except OSError as error:
         raise unreadable(str(path), error) from error
-    sop_class = text(dataset, "SOPClassUID")
-    if sop_class == _DIRECTORY:
+    if found.sop_class == _DIRECTORY:
         return None
-    found = Found(path, text(dataset, "SeriesInstanceUID"), sop_class, text(dataset, "SOPInstanceUID"))
     if not (found.series and found.sop_instance):
         raise broken(str(path), "it has no series or no instance UID")
-    return found
+    return Found(path, found.series, found.sop_class, found.sop_instance)
 
 
 def scan(folder: Path) -> Scan:

@@ -11,13 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from pydicom import config
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as PydicomSequence
+from pydicom.uid import UID
 
 from wsistore.errors import BrokenError, InputError, Kind, UnsupportedError
-from wsistore.slides.dicom.raw import Element, Encoding, Raw, broken, element_at, end_of, implausible
+from wsistore.slides.dicom.raw import (
+    ITEM_BYTES,
+    ITEM_BYTES_BIG,
+    Element,
+    Encoding,
+    Raw,
+    broken,
+    count_headers,
+    element_at,
+    end_of,
+    implausible,
+)
 from wsistore.units import MIB
 
 PREAMBLE_BYTES = 132
@@ -31,21 +45,34 @@ MAX_HEADER_BYTES = 32 * MIB
 """All that is read of one file's header; several hundred times what scanners write."""
 MAX_VALUE_BYTES = 8 * MIB
 """Longer values are passed over."""
+MAX_READS = 100_000
+"""Every element costs at least one: a header of nothing but empty elements would take minutes."""
 
 _PER_FRAME = 0x52009230
 _EXTENDED_OFFSETS = 0x7FE00001
 _EXTENDED_LENGTHS = 0x7FE00002
 _PIXEL_DATA = 0x7FE00010
 
-_QUIET = threading.RLock()
+_QUIET = threading.Lock()
+_INSIDE = threading.local()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings about odd values from users; only one thread at a time, the filters are global."""
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keep pydicom's warnings about odd values from users, and the values, which may identify, from logs.
+
+    One thread at a time: the settings are global. Within itself it costs next to nothing.
+    """
+    if getattr(_INSIDE, "yes", False):
         yield
+        return
+    with _QUIET, config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _INSIDE.yes = True
+        try:
+            yield
+        finally:
+            _INSIDE.yes = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +99,7 @@ class _Bounded:
         self._raw = raw
         self._offset = 0
         self._left_bytes = MAX_HEADER_BYTES
+        self._left_reads = MAX_READS
         self.failure: InputError | None = None
         self.name = raw.name
 
@@ -79,9 +107,11 @@ class _Bounded:
         left = max(0, self._raw.size_bytes - self._offset)
         wanted = left if length_bytes < 0 else min(length_bytes, left)
         self._left_bytes -= wanted
-        if self._left_bytes < 0:
+        self._left_reads -= 1
+        if self._left_bytes < 0 or self._left_reads < 0:
+            most = f"{MAX_HEADER_BYTES // MIB} MiB" if self._left_bytes < 0 else f"{MAX_READS} elements"
             # Kept, because pydicom turns what is raised here into errors of its own.
-            self.failure = implausible(self.name, f"its header is longer than {MAX_HEADER_BYTES // MIB} MiB")
+            self.failure = implausible(self.name, f"its header has more than {most}")
             raise self.failure
         try:
             data = self._raw.peek(self._offset, wanted)
@@ -129,7 +159,27 @@ class _Parser:
             raise broken(self.raw.name, "its header cannot be read") from error
         if self._stream.failure is not None:
             raise self._stream.failure
+        self._check_sequences(dataset, encoding)
         return dataset, self._stream.tell()
+
+    def join(self, dataset: Dataset, more: Dataset) -> None:
+        """Add the elements of `more`."""
+        try:
+            with quiet():
+                dataset.update(more)
+        except Exception as error:
+            # As in `run`.
+            raise broken(self.raw.name, "its header cannot be read") from error
+
+    def _check_sequences(self, dataset: Dataset, encoding: Encoding) -> None:
+        """Raise if the sequences, which pydicom takes apart only when they are used, have elements beyond reason."""
+        left = MAX_READS
+        for element in dataset.values():
+            data = element.value if isinstance(element, RawDataElement) else None
+            if isinstance(data, bytes) and data[:4] in {ITEM_BYTES, ITEM_BYTES_BIG}:
+                left -= count_headers(data, encoding, left)
+                if left <= 0:
+                    raise implausible(self.raw.name, f"its header has more than {MAX_READS} elements")
 
 
 def _start(raw: Raw) -> tuple[_Parser, Dataset, str, int]:
@@ -190,7 +240,7 @@ def read_header(file: BinaryIO, name: str) -> Header:
     dataset, offset = parser.run(offset, encoding, lambda tag: tag >= _PER_FRAME)
     found, behind = _large_elements(parser, dataset, offset, encoding)
     if behind is not None:
-        dataset.update(parser.run(behind, encoding, lambda tag: tag == _PIXEL_DATA)[0])
+        parser.join(dataset, parser.run(behind, encoding, lambda tag: tag == _PIXEL_DATA)[0])
     extended = (found.get(_EXTENDED_OFFSETS), found.get(_EXTENDED_LENGTHS))
     return Header(
         dataset,
@@ -212,7 +262,7 @@ def _large_elements(
     while (element := element_at(parser.raw, offset, encoding)) is not None:
         if element.tag not in large:
             more, behind = parser.run(offset, encoding, large.__contains__)
-            dataset.update(more)
+            parser.join(dataset, more)
             if behind <= offset:
                 raise broken(parser.raw.name, f"element {element.tag:08X} cannot be read")
             offset = behind
@@ -239,8 +289,17 @@ def read_trailer(raw: Raw, header: Header, offset: int) -> Dataset:
     return _Parser(raw).run(offset, header.encoding, lambda tag: tag == _PIXEL_DATA)[0]
 
 
-def peek_identity(file: BinaryIO, name: str) -> Dataset:
-    """Return a data set with no more than the class, instance and series UIDs of a DICOM file.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The UIDs that say what a file is and where it belongs; empty where it does not tell."""
+
+    sop_class: str
+    sop_instance: str
+    series: str
+
+
+def peek_identity(file: BinaryIO, name: str) -> Identity:
+    """Read no more of a DICOM file than what says which instance of which series it is.
 
     Raises
     ------
@@ -256,9 +315,11 @@ def peek_identity(file: BinaryIO, name: str) -> Dataset:
     encoding = Encoding(implicit=syntax == IMPLICIT, big_endian=syntax == BIG_ENDIAN)
     wanted = [0x00080016, 0x00080018, 0x0020000E]
     dataset, _ = source.run(offset, encoding, lambda tag: tag > wanted[-1], wanted)
-    if not text(dataset, "SOPClassUID") and text(meta, "MediaStorageSOPClassUID"):
-        dataset.SOPClassUID = text(meta, "MediaStorageSOPClassUID")
-    return dataset
+    return Identity(
+        text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
+        text(dataset, "SOPInstanceUID"),
+        text(dataset, "SeriesInstanceUID"),
+    )
 
 
 def value(dataset: Dataset, keyword: str) -> Any:
@@ -310,3 +371,11 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """Return the items of a sequence; empty if it is absent or no sequence."""
     return [item for item in values(dataset, keyword) if isinstance(item, Dataset)]
+
+
+def uid_name(uid: str) -> str:
+    """Return the standard's name of a UID, or the UID itself where it has none."""
+    try:
+        return UID(uid, validation_mode=config.IGNORE).name or uid
+    except ValueError:
+        return uid

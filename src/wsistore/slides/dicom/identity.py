@@ -127,15 +127,22 @@ def _printable(data: bytes) -> str:
     return text if text.replace("\r", "").replace("\n", "").replace("\t", "").isprintable() else ""
 
 
-def as_json(dataset: Dataset, depth: int = 0) -> dict[str, Json]:
+def as_json(dataset: Dataset) -> dict[str, Json]:
     """Return a data set as JSON values by keyword, long binary values by their length alone."""
+    with quiet():
+        return _as_json(dataset, 0)
+
+
+def _as_json(dataset: Dataset, depth: int) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for tag in list(dataset.keys()):
         element = _element(dataset, tag)
         if element is None:
             found[_hex(int(tag))] = None
         elif element.VR == "SQ":
-            found[_name(element)] = [as_json(item, depth + 1) for item in _items(element)] if depth < _MAX_DEPTH else []
+            found[_name(element)] = (
+                [_as_json(item, depth + 1) for item in _items(element)] if depth < _MAX_DEPTH else []
+            )
         else:
             found[_name(element)] = _json(element.value)
     return found

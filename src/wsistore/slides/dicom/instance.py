@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from wsistore.slides.base import Codec, Scanner
 from wsistore.slides.dicom import header as head
-from wsistore.slides.dicom.header import Header, integer, items, numbers, text, value, values
+from wsistore.slides.dicom.header import Header, integer, items, numbers, quiet, text, uid_name, value, values
 from wsistore.slides.dicom.identity import identifying, joined
 from wsistore.slides.dicom.raw import Element, Encoding, broken, implausible
 from wsistore.units import UM_PER_MM
@@ -33,6 +32,12 @@ _CODECS = {
     "1.2.840.10008.1.2.4.91": Codec.JPEG2000,
 }
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", head.BIG_ENDIAN})
+_NEW_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
+"""Names of transfer syntaxes that pydicom does not know yet."""
 _EPIFLUORESCENCE = "111743"
 
 
@@ -127,7 +132,7 @@ class Instance:
     @property
     def syntax_name(self) -> str:
         """Name of the transfer syntax for people."""
-        return str(UID(self.syntax).name)
+        return _NEW_SYNTAXES.get(self.syntax) or uid_name(self.syntax)
 
 
 def make(path: Path, header: Header) -> Instance:
@@ -139,6 +144,11 @@ def make(path: Path, header: Header) -> Instance:
         If it is a whole slide image without the numbers that one needs.
 
     """
+    with quiet():
+        return _make(path, header)
+
+
+def _make(path: Path, header: Header) -> Instance:
     dataset, name = header.dataset, str(path)
     sop_class = text(dataset, "SOPClassUID") or text(header.meta, "MediaStorageSOPClassUID")
     series, sop_instance = text(dataset, "SeriesInstanceUID"), text(dataset, "SOPInstanceUID")

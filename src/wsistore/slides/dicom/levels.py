@@ -153,8 +153,9 @@ def build(image: Image, raws: Sequence[Raw], files: Sequence[int]) -> Built:
         If a file is damaged, truncated or incomplete.
 
     """
+    layers = _full_layers(image)
     reason = _pixel_reason(image)
-    layers, found = 1, []
+    found = []
     first_frame = 0
     for part, raw, index in zip(image.parts, raws, files, strict=True):
         runs, coded = _runs(part, raw, inspected=not reason)
@@ -164,7 +165,6 @@ def build(image: Image, raws: Sequence[Raw], files: Sequence[int]) -> Built:
         reason = reason or placement.reason
         found.append(_Part(index, runs, placement, coded))
         first_frame += placement.tile.size
-    layers = _check_frames(image, layers)
     if layers > 1:
         reason = f"{_size(image)} has {layers} focal planes or optical paths"
     level, reason = _finished(image, found, reason)
@@ -241,20 +241,18 @@ def _place(part: Instance, raw: Raw, first_frame: int) -> Placement:
     return by_position(raw, part)
 
 
-def _check_frames(image: Image, layers: int) -> int:
-    """Return the number of layers after comparing the number of frames with the tile grid.
+def _full_layers(image: Image) -> int:
+    """Return how many times the frames of a full tile grid fill it; 1 for sparse ones, whose positions tell.
 
     Raises
     ------
     InputError
-        If a full tile grid has more or fewer frames than it needs.
+        If they are more or fewer than it needs.
 
     """
     pixels = image.pixels
-    if not pixels.full:
-        return layers
     tiles = math.prod(pixels.grid)
-    if image.frames == tiles:
+    if not pixels.full or image.frames == tiles:
         return 1
     if image.frames == tiles * pixels.layers:
         return pixels.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ UNDEFINED = 0xFFFFFFFF
 """The length of an element that ends with a delimiter."""
 
 ITEM = 0xFFFEE000
+ITEM_BYTES = b"\xfe\xff\x00\xe0"
+ITEM_BYTES_BIG = b"\xff\xfe\xe0\x00"
 ITEM_END = 0xFFFEE00D
 SEQUENCE_END = 0xFFFEE0DD
 
@@ -201,3 +204,18 @@ def children(raw: Raw, parent: Element, encoding: Encoding) -> Iterator[Element]
             return
         yield child
         offset = end_of(raw, child, inner)
+
+
+def count_headers(data: bytes, encoding: Encoding, most: int) -> int:
+    """Return how many element and item headers a sequence's bytes hold, counting no further than `most`.
+
+    Whatever the bytes are, this ends: every header takes at least eight of them.
+    """
+    raw = Raw(io.BytesIO(data), "")
+    item = ITEM_BYTES_BIG if encoding.big_endian else ITEM_BYTES
+    offset = count = 0
+    while count < most and (element := element_at(raw, offset, encoding)) is not None:
+        count += 1
+        nested = element.tag == ITEM or element.undefined or raw.peek(element.start, 4) == item
+        offset = element.start if nested else element.start + element.length_bytes
+    return count
