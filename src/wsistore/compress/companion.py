@@ -9,9 +9,10 @@ from typing import Any
 
 from numcodecs.zstd import Zstd
 
+from wsistore.compress import bounded
 from wsistore.compress.metadata import FORMAT
 from wsistore.compress.skeleton import SkeletonIndex
-from wsistore.errors import IntegrityError, Kind
+from wsistore.errors import IntegrityError, Kind, UnsupportedError
 from wsistore.model import FileRecord, Mode, fingerprint
 from wsistore.slides.base import Associated, Scanner, Source
 
@@ -83,10 +84,20 @@ def describe(
 
 
 def encode(companion: Companion) -> bytes:
-    """Return ``files.json.zst``: UTF-8 JSON, compressed with zstd."""
+    """Return ``files.json.zst``: UTF-8 JSON, compressed with zstd.
+
+    Raises
+    ------
+    UnsupportedError
+        If the vendor's metadata are larger than what `decode` reads.
+
+    """
     document = {"format": FORMAT, **asdict(companion)}
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    return bytes(Zstd(level=_ZSTD_LEVEL, checksum=True).encode(text.encode()))
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) > bounded.MOST_JSON_BYTES:
+        msg = f"The metadata of {companion.files[0].name} take {len(text)} bytes as JSON."
+        raise UnsupportedError(msg, remedy=f"Remove what is not metadata: at most {bounded.MOST_JSON_BYTES} are kept.")
+    return bytes(Zstd(level=_ZSTD_LEVEL, checksum=True).encode(text))
 
 
 def decode(data: bytes, *, where: str) -> Companion:
@@ -98,31 +109,50 @@ def decode(data: bytes, *, where: str) -> Companion:
         If it is damaged, or of a format that this version does not know.
 
     """
+    document = bounded.json_object(bounded.zstd(data, bounded.MOST_JSON_BYTES, where=where), where=where)
+    version = document.pop("format", None)
+    if version != FORMAT:
+        msg = f"{where} has format {version}; this wsistore reads format {FORMAT}."
+        raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="Read it with a newer wsistore.")
     try:
-        document = json.loads(Zstd().decode(data))
-        version = document.pop("format")
-        if version != FORMAT:
-            msg = f"{where} has format {version}; this wsistore reads format {FORMAT}."
-            raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="Read it with a newer wsistore.")
         return _from_json(document)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{where} is damaged ({error!r})."
-        raise IntegrityError(msg, remedy="Restore the slide from another copy.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{where} is damaged ({str(error)[:200]})."
+        raise IntegrityError(msg, remedy=bounded.REMEDY) from error
 
 
 def _from_json(document: dict[str, Json]) -> Companion:
-    skeleton, size = document["skeleton"], document["um_per_px"]
+    size, skeleton = document["um_per_px"], document["skeleton"]
+    for name in ("slide", "attempt", "mode_reason", "source_format"):
+        bounded.text(document[name])
     return Companion(
         **{
             **document,
             "mode": Mode(document["mode"]),
-            "files": tuple(FileRecord(**f) for f in document["files"]),
-            "skeleton": SkeletonIndex(tuple(skeleton["frames"]), skeleton["size_bytes"]) if skeleton else None,
-            "levels": tuple((height, width) for height, width in document["levels"]),
-            "um_per_px": (size[0], size[1]) if size else None,
+            "files": tuple(_file(**f) for f in document["files"]),
+            "skeleton": None if skeleton is None else _skeleton(**skeleton),
+            "levels": tuple(
+                (bounded.count(height, 1), bounded.count(width, 1)) for height, width in document["levels"]
+            ),
+            "um_per_px": None if size is None else (float(size[0]), float(size[1])),
+            "magnification": None if document["magnification"] is None else float(document["magnification"]),
             "scanner": Scanner(**document["scanner"]),
-            "associated": tuple(Associated(**a) for a in document["associated"]),
-            "warnings": tuple(document["warnings"]),
-            "history": tuple(document["history"]),
+            "associated": tuple(_picture(**a) for a in document["associated"]),
+            "metadata": bounded.mapping(document["metadata"]),
+            "identifying": bounded.mapping(document["identifying"]),
+            "warnings": tuple(bounded.text(w) for w in document["warnings"]),
+            "history": tuple(bounded.mapping(entry) for entry in document["history"]),
         }
     )
+
+
+def _file(name: Json, size_bytes: Json, sha256: Json) -> FileRecord:
+    return FileRecord(bounded.text(name), bounded.count(size_bytes), bounded.text(sha256))
+
+
+def _skeleton(frames: Json, size_bytes: Json) -> SkeletonIndex:
+    return SkeletonIndex(tuple(bounded.count(frame, 1) for frame in frames), bounded.count(size_bytes))
+
+
+def _picture(name: Json, height: Json, width: Json, locator: Json) -> Associated:
+    return Associated(bounded.text(name), bounded.count(height), bounded.count(width), bounded.mapping(locator))

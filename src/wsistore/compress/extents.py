@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from wsistore.compress import keys, layout, shards
+from wsistore.compress import bounded, keys, layout, shards
+from wsistore.compress.grid import Ints
 from wsistore.compress.reader import StoredSlide
 from wsistore.errors import IntegrityError
 from wsistore.model import Mode
@@ -18,6 +20,7 @@ EXTENT_DTYPE = np.dtype(
 """A run of a file's bytes. `origin` ≥ 0: object number `origin` of the map, from byte `position`. `SKELETON`: the
 skeleton from byte `position`. ``FOLD - level``: tile `piece` of fold `chunk` of that level, from its byte `position`.
 """
+_MOST_OFFSET = 2**62
 SKELETON = -1
 FOLD = -2
 
@@ -28,7 +31,15 @@ class SourceMap:
 
     objects: tuple[str, ...]
     """Keys that `origin` counts."""
+    folded: frozenset[str]
+    """Keys of the shards that folds lie in."""
     files: tuple[npt.NDArray[np.void], ...]
+
+
+@dataclass(slots=True)
+class _Found:
+    objects: dict[str, int] = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)
 
 
 def map_source(slide: StoredSlide) -> SourceMap:
@@ -45,26 +56,23 @@ def map_source(slide: StoredSlide) -> SourceMap:
     sizes = [file.size_bytes for file in slide.companion.files]
     if slide.companion.mode is Mode.WHOLE:
         objects = tuple(slide.place.source(number) for number in range(len(sizes)))
-        return SourceMap(objects, tuple(_one(number, size) for number, size in enumerate(sizes)))
+        return SourceMap(objects, frozenset(), tuple(_one(number, size) for number, size in enumerate(sizes)))
     table = slide.layout()
-    objects_of: dict[str, int] = {}
-    rows = np.zeros(len(table), EXTENT_DTYPE)
-    rows["offset"], rows["length"] = table["offset"], table["length"]
-    rows["chunk"], rows["piece"] = table["chunk"], table["piece"]
-    for level in np.unique(table["level"]).tolist():
-        _locate(slide, level, table, rows, objects_of)
     gaps = layout.gaps(table, sizes)
-    files = []
-    start = 0
-    for number, size in enumerate(sizes):
-        mine = [gap for gap in gaps if gap.file == number]
-        extra = np.zeros(len(mine), EXTENT_DTYPE)
-        for row, gap in zip(extra, mine, strict=True):
-            row["offset"], row["length"], row["origin"], row["position"] = gap.offset, gap.length, SKELETON, start
-            start += gap.length
-        extents = np.concatenate((rows[table["file"] == number], extra))
-        files.append(_merge(_checked(extents[np.argsort(extents["offset"], kind="stable")], size, slide)))
-    return SourceMap(tuple(objects_of), tuple(files))
+    skeleton = np.concatenate(([0], np.cumsum(gaps["length"])))
+    _check_cover(slide, table, sizes, int(skeleton[-1]))
+    found, files = _Found(), []
+    numbers = np.arange(len(sizes) + 1)
+    rows, between = np.searchsorted(table["file"], numbers).tolist(), np.searchsorted(gaps["file"], numbers).tolist()
+    for number in range(len(sizes)):
+        mine = table[rows[number] : rows[number + 1]]
+        holes = slice(between[number], between[number + 1])
+        extents, at_rows = _interleaved(mine, gaps[holes], skeleton[holes])
+        for level in np.unique(mine["level"]).tolist():
+            own = mine["level"] == level
+            _locate(slide, level, mine[own], extents, at_rows[own], found)
+        files.append(_merge(extents))
+    return SourceMap(tuple(found.objects), frozenset(found.folded), tuple(files))
 
 
 def _one(number: int, size: int) -> npt.NDArray[np.void]:
@@ -73,39 +81,58 @@ def _one(number: int, size: int) -> npt.NDArray[np.void]:
     return extents
 
 
+def _check_cover(slide: StoredSlide, table: npt.NDArray[np.void], sizes: Sequence[int], left: int) -> None:
+    """Refuse a layout that reaches beyond the files, or leaves more or less than the skeleton has."""
+    index = slide.companion.skeleton
+    total = int(table["length"].sum()) + left
+    if index is None or index.size_bytes != left or total != sum(sizes):
+        msg = f"The layout {slide.place.private}{keys.LAYOUT} does not fit the source's files and the skeleton."
+        raise IntegrityError(msg, remedy=bounded.REMEDY)
+
+
+def _interleaved(
+    rows: npt.NDArray[np.void], gaps: npt.NDArray[np.void], starts: Ints
+) -> tuple[npt.NDArray[np.void], Ints]:
+    """Return the extents of a file in order, those of `gaps` filled in, and where those of `rows` are to be filled in.
+
+    The tables of NDPI slides have a million rows, hence no sorting of copies.
+    """
+    extents = np.zeros(len(rows) + len(gaps), EXTENT_DTYPE)
+    at_rows = np.arange(len(rows)) + np.searchsorted(gaps["offset"], rows["offset"])
+    at_gaps = np.arange(len(gaps)) + np.searchsorted(rows["offset"], gaps["offset"])
+    for name in ("offset", "length"):
+        extents[name][at_rows], extents[name][at_gaps] = rows[name], gaps[name]
+    extents["origin"][at_gaps], extents["position"][at_gaps] = SKELETON, starts
+    return extents, at_rows
+
+
 def _locate(
     slide: StoredSlide,
     level: int,
-    table: npt.NDArray[np.void],
     rows: npt.NDArray[np.void],
-    objects: dict[str, int],
+    extents: npt.NDArray[np.void],
+    at: Ints,
+    found: _Found,
 ) -> None:
-    """Fill in origin and position of a level's rows."""
+    """Fill in where the rows of one level are answered from."""
     grid, codec = slide.array(level)
-    mine = np.flatnonzero(table["level"] == level)
+    shard, slot = grid.shard_of_chunk(rows["chunk"])
     if codec == "wsistore.fold":
-        rows["origin"][mine], rows["position"][mine] = FOLD - level, table["skip"][mine]
+        extents["origin"][at], extents["position"][at] = FOLD - level, rows["skip"]
+        extents["chunk"][at], extents["piece"][at] = rows["chunk"], rows["piece"]
+        found.folded |= {slide.place.store + grid.shard_key(number) for number in np.unique(shard).tolist()}
         return
-    shard, slot = grid.shard_of_chunk(table["chunk"][mine])
     for number in np.unique(shard).tolist():
         here = shard == number
         key = slide.place.store + grid.shard_key(number)
         entries = slide.index(level, number)[slot[here]]
-        skip, length = table["skip"][mine][here], table["length"][mine][here]
-        absent = entries["nbytes"] == shards.ABSENT
-        if np.any(absent) or np.any((skip + length).astype(np.uint64) > entries["nbytes"]):
+        skip, length = rows["skip"][here], rows["length"][here]
+        outside = (skip + length).astype(np.uint64) > entries["nbytes"]
+        if np.any(outside | (entries["nbytes"] == shards.ABSENT) | (entries["offset"] > _MOST_OFFSET)):
             msg = f"The index of {key} does not fit the slide's layout."
-            raise IntegrityError(msg, remedy="Restore the slide from another copy.")
-        rows["origin"][mine[here]] = objects.setdefault(key, len(objects))
-        rows["position"][mine[here]] = entries["offset"].astype(np.int64) + skip
-
-
-def _checked(extents: npt.NDArray[np.void], size: int, slide: StoredSlide) -> npt.NDArray[np.void]:
-    ends = np.concatenate(([0], extents["offset"] + extents["length"]))
-    if ends[-1] != size or not np.array_equal(ends[:-1], extents["offset"]):
-        msg = f"The layout {slide.place.private}{keys.LAYOUT} does not cover the source's files."
-        raise IntegrityError(msg, remedy="Restore the slide from another copy.")
-    return extents
+            raise IntegrityError(msg, remedy=bounded.REMEDY)
+        extents["origin"][at[here]] = found.objects.setdefault(key, len(found.objects))
+        extents["position"][at[here]] = entries["offset"].astype(np.int64) + skip
 
 
 def _merge(extents: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -114,6 +141,8 @@ def _merge(extents: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     same = np.diff(extents["origin"]) == 0
     follows = extents["position"][1:] == extents["position"][:-1] + extents["length"][:-1]
     starts = np.flatnonzero(np.concatenate(([True], ~(same & follows & (extents["origin"][1:] > FOLD)))))
+    if len(starts) == len(extents):
+        return extents
     merged = extents[starts]
     merged["length"] = np.add.reduceat(extents["length"], starts)
     return merged

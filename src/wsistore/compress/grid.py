@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wsistore.compress import bounded
 from wsistore.errors import IntegrityError, Kind
 
 Ints = npt.NDArray[np.int64]
+
+_MOST_EDGE = 2**31
+"""Pixels; no scanner comes near, and products of two stay whole numbers of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +74,25 @@ def from_metadata(path: str, document: dict[str, Any]) -> ArrayGrid:
     """
     try:
         (sharding,) = document["codecs"]
-        chunk = sharding["configuration"]["chunk_shape"]
-        shard = document["chunk_grid"]["configuration"]["chunk_shape"]
-        {"sharding_indexed": 0}[sharding["name"]]
-        down, across = shard[1] // chunk[1], shard[2] // chunk[2]
-        grid = ArrayGrid(path, _three(document["shape"]), _three(chunk), (down, across))
-        grid.shard_of_chunk(np.zeros(1, np.int64))
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        msg = f"The array {path} is not laid out as this version of wsistore knows it ({error!r})."
-        raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.") from error
-    return grid
+        shape, chunk = _three(document["shape"]), _three(sharding["configuration"]["chunk_shape"])
+        shard = _three(document["chunk_grid"]["configuration"]["chunk_shape"])
+        known = sharding["name"] == "sharding_indexed"
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise _unknown(path, f"{error!r:.200}") from error
+    across = [whole // part for whole, part in zip(shard, chunk, strict=True)]
+    if not known or across[0] != 1 or any(whole % part for whole, part in zip(shard, chunk, strict=True)):
+        raise _unknown(path, f"shards of {shard}, chunks of {chunk}")
+    return ArrayGrid(path, shape, chunk, (across[1], across[2]))
 
 
-def _three(values: list[int]) -> tuple[int, int, int]:
-    channels, height, width = values
-    return int(channels), int(height), int(width)
+def _unknown(path: str, what: str) -> IntegrityError:
+    msg = f"The array {path} is not laid out as this version of wsistore knows it ({what})."
+    return IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.")
+
+
+def _three(values: Any) -> tuple[int, int, int]:
+    channels, height, width = (bounded.count(value, 1) for value in values)
+    if max(channels, height, width) >= _MOST_EDGE:
+        msg = f"{values} is too large"
+        raise ValueError(msg)
+    return channels, height, width

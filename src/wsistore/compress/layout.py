@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +28,22 @@ LAYOUT_DTYPE = np.dtype(
 number over the level's chunk grid): of the `piece`-th tile in it (0 where a chunk is one tile), from byte `skip` of
 that tile's payload on. Sorted by file and offset, free of overlaps."""
 
+_MOST_ROWS = 2**25
+"""The largest slides in use have a million tiles or strips."""
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Bytes of a file that no tile owns."""
 
-    file: int
-    offset: int
-    length: int
+GAP_DTYPE = np.dtype([("file", "<i4"), ("offset", "<i8"), ("length", "<i8")])
+"""Bytes of a file that no tile owns."""
+
+_ROWS = 65_536
+"""Rows made into Python objects at a time: as objects they take ten times the memory."""
+
+
+def rows_of(table: npt.NDArray[np.void], *names: str) -> Iterator[tuple[int, ...]]:
+    """Yield the rows of a structured array as tuples of its fields `names`."""
+    for start in range(0, len(table), _ROWS):
+        block = table[start : start + _ROWS]
+        yield from zip(*(block[name].tolist() for name in names), strict=True)
 
 
 def layout_of(plans: Sequence[LevelPlan]) -> npt.NDArray[np.void]:
@@ -61,15 +68,26 @@ def layout_of(plans: Sequence[LevelPlan]) -> npt.NDArray[np.void]:
         rows["skip"] = _skips(segments)
         parts.append(rows)
     table = np.concatenate(parts) if parts else np.zeros(0, LAYOUT_DTYPE)
-    table = table[table["length"] > 0]
+    parts.clear()
+    table = _where(table, table["length"] > 0)
     table = table[np.lexsort((table["length"], table["offset"], table["file"]))]
     same = (np.diff(table["file"]) == 0) & (np.diff(table["offset"]) == 0) & (np.diff(table["length"]) == 0)
-    table = table[np.concatenate(([True], ~same))] if len(table) else table
-    ends = table["offset"] + table["length"]
-    if np.any((np.diff(table["file"]) == 0) & (table["offset"][1:] < ends[:-1])):
+    table = _where(table, np.concatenate((np.ones(min(1, len(table)), bool), ~same)))
+    if overlapping(table):
         msg = "Tiles of the source overlap in part."
         raise BrokenError(msg, remedy="Re-export the slide from the scanner's software.")
     return table
+
+
+def overlapping(table: npt.NDArray[np.void]) -> bool:
+    """Say whether rows that are sorted by file and offset overlap."""
+    ends = table["offset"] + table["length"]
+    return bool(np.any((np.diff(table["file"]) == 0) & (table["offset"][1:] < ends[:-1])))
+
+
+def _where(table: npt.NDArray[np.void], keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
+    """Return the rows to keep; the table itself where these are all, for the tables of some slides are large."""
+    return table if keep.all() else table[keep]
 
 
 def _skips(segments: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
@@ -81,16 +99,19 @@ def _skips(segments: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     return before - starts
 
 
-def gaps(table: npt.NDArray[np.void], sizes: Sequence[int]) -> list[Gap]:
-    """Return what the layout leaves of files of `sizes` bytes, in order: the skeleton's content."""
-    found = []
+def gaps(table: npt.NDArray[np.void], sizes: Sequence[int]) -> npt.NDArray[np.void]:
+    """Return what the layout leaves of files of `sizes` bytes, in order, of `GAP_DTYPE`: the skeleton's content."""
+    found = [np.zeros(0, GAP_DTYPE)]
+    borders = np.searchsorted(table["file"], np.arange(len(sizes) + 1)).tolist()
     for file, size in enumerate(sizes):
-        rows = table[table["file"] == file]
+        rows = table[borders[file] : borders[file + 1]]
         starts = np.concatenate(([0], rows["offset"] + rows["length"]))
         ends = np.concatenate((rows["offset"], [size]))
         keep = ends > starts
-        found += [Gap(file, a, b - a) for a, b in zip(starts[keep].tolist(), ends[keep].tolist(), strict=True)]
-    return found
+        mine = np.zeros(int(keep.sum()), GAP_DTYPE)
+        mine["file"], mine["offset"], mine["length"] = file, starts[keep], (ends - starts)[keep]
+        found.append(mine)
+    return np.concatenate(found)
 
 
 def encode(table: npt.NDArray[np.void]) -> bytes:
@@ -121,11 +142,31 @@ def decode(data: bytes, *, where: str) -> npt.NDArray[np.void]:
 
     """
     try:
-        arrow = pq.read_table(pa.BufferReader(data), use_threads=False)
-        table = np.zeros(arrow.num_rows, LAYOUT_DTYPE)
-        for name in LAYOUT_DTYPE.names or ():
-            table[name] = arrow.column(name).to_numpy()
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            _check_size(file.metadata)
+            table = np.zeros(file.metadata.num_rows, LAYOUT_DTYPE)
+            for name in LAYOUT_DTYPE.names or ():  # one at a time: together they would take the memory twice
+                table[name] = file.read([name], use_threads=False).column(0).to_numpy()
+    except Exception as error:  # what Arrow raises on damaged bytes is many things that all mean this
         msg = f"The layout {where} cannot be read ({error})."
         raise IntegrityError(msg, kind=Kind.CORRUPT, remedy="Restore the slide from another copy.") from error
+    _check_rows(table, where)
     return table
+
+
+def _check_size(described: pq.FileMetaData) -> None:
+    groups = [described.row_group(number) for number in range(described.num_row_groups)]
+    largest = max((group.total_byte_size for group in groups), default=0)
+    if described.num_rows > _MOST_ROWS or largest > 2 * LAYOUT_DTYPE.itemsize * _MOST_ROWS:
+        msg = f"{described.num_rows} rows are more than any slide has"
+        raise ValueError(msg)
+
+
+def _check_rows(table: npt.NDArray[np.void], where: str) -> None:
+    """Refuse rows that no writer makes: what uses them counts on their order and on numbers that are not negative."""
+    files, offsets = table["file"], table["offset"]
+    sound = all(bool(np.all(table[name] >= 0)) for name in LAYOUT_DTYPE.names or ()) and bool(np.all(table["length"]))
+    sound = sound and bool(np.all(np.diff(files) >= 0)) and not np.any((np.diff(files) == 0) & (np.diff(offsets) < 0))
+    if not sound or np.any(offsets + table["length"] < offsets) or overlapping(table):
+        msg = f"The layout {where} is damaged: its rows are not in order."
+        raise IntegrityError(msg, remedy="Restore the slide from another copy.")

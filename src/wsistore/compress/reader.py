@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from threading import Lock
 from typing import Any
@@ -10,18 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wsistore.compress import companion, fold, grid, keys, layout, shards
+from wsistore.compress import bounded, companion, fold, grid, keys, layout, shards
 from wsistore.compress.companion import Companion
 from wsistore.compress.grid import ArrayGrid
 from wsistore.compress.keys import Place
 from wsistore.compress.skeleton import SkeletonReader
-from wsistore.errors import IntegrityError, ObjectMissingError
+from wsistore.errors import IntegrityError, Kind, ObjectMissingError
 from wsistore.model import Mode
 from wsistore.storage.base import Span, Storage, Tail
+from wsistore.units import MIB
 
 _REMEDY = "Restore the slide from another copy."
-_KEPT_FOLDS = 64
-"""Chunks of strips kept split: neighbouring reads of a file ask for the same ones."""
+_KEPT_FOLD_BYTES = 48 * MIB
+"""Chunks of strips kept split. A file has the strips of a row side by side, so reading it goes through all chunks of a
+row again and again: those of the widest slides fit."""
 
 
 class StoredSlide:
@@ -44,10 +45,15 @@ class StoredSlide:
     def __init__(self, storage: Storage, place: Place) -> None:
         self.storage, self.place = storage, place
         where = place.private + keys.FILES
-        self.companion: Companion = companion.decode(self._get(where), where=where)
+        data = self._get(where, Span(0, bounded.MOST_JSON_BYTES))
+        self.companion: Companion = companion.decode(data, where=where)
+        if (self.companion.slide, self.companion.attempt) != (place.slide, place.attempt):
+            msg = f"{where} is the companion of another slide or attempt."
+            raise IntegrityError(msg, remedy=_REMEDY)
         self._arrays: dict[int, tuple[ArrayGrid, str]] = {}
         self._indexes: dict[str, npt.NDArray[np.void]] = {}
         self._folds: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
+        self._folds_bytes = 0
         self._lock = Lock()
         index = self.companion.skeleton
         self.skeleton = None if index is None else SkeletonReader(storage, place.private + keys.SKELETON, index)
@@ -66,20 +72,13 @@ class StoredSlide:
             path = f"{level}/image"
             document = self.document(path)
             found = grid.from_metadata(path, document)
-            codecs = document["codecs"][0]["configuration"]["codecs"]
-            known = (found, next((c["name"] for c in codecs if c["name"] == "wsistore.fold"), codecs[-1]["name"]))
-            self._arrays[level] = known
+            known = self._arrays[level] = (found, _tile_codec(path, document))
         return known
 
     def document(self, path: str) -> dict[str, Any]:
         """Return the zarr.json of an array or group of the store."""
         where = f"{self.place.store}{path}/zarr.json" if path else f"{self.place.store}zarr.json"
-        try:
-            found: dict[str, Any] = json.loads(self._get(where))
-        except ValueError as error:
-            msg = f"{where} is damaged ({error})."
-            raise IntegrityError(msg, remedy=_REMEDY) from error
-        return found
+        return bounded.json_object(self._get(where, Span(0, bounded.MOST_JSON_BYTES + 1)), where=where)
 
     def index(self, level: int, shard: int) -> npt.NDArray[np.void]:
         """Return the index of a shard, of `wsistore.compress.shards.INDEX_DTYPE`."""
@@ -119,22 +118,31 @@ class StoredSlide:
             If the chunk is no fold, or lower than that.
 
         """
-        with self._lock:
-            scans = self._folds.get((level, chunk))
-        if scans is None:
-            try:
-                scans = fold.split(self.chunk(level, chunk))
-            except fold.FoldError as error:
-                msg = f"Chunk {chunk} of level {level} of slide {self.place.slide} is damaged: {error}."
-                raise IntegrityError(msg, remedy=_REMEDY) from error
-            with self._lock:
-                self._folds[level, chunk] = scans
-                while len(self._folds) > _KEPT_FOLDS:
-                    self._folds.popitem(last=False)
-        if piece >= len(scans):
+        scans = self._scans(level, chunk)
+        if not 0 <= piece < len(scans):
             msg = f"Chunk {chunk} of level {level} of slide {self.place.slide} has no tile {piece}."
             raise IntegrityError(msg, remedy=_REMEDY)
         return scans[piece]
+
+    def _scans(self, level: int, chunk: int) -> list[bytes]:
+        with self._lock:
+            known = self._folds.get((level, chunk))
+            if known is not None:
+                self._folds.move_to_end((level, chunk))
+                return known
+        try:
+            scans = fold.split(self.chunk(level, chunk))
+        except fold.FoldError as error:
+            msg = f"Chunk {chunk} of level {level} of slide {self.place.slide} is damaged: {error}."
+            raise IntegrityError(msg, remedy=_REMEDY) from error
+        with self._lock:
+            if (level, chunk) not in self._folds:
+                self._folds[level, chunk] = scans
+                self._folds_bytes += sum(map(len, scans))
+            while self._folds_bytes > _KEPT_FOLD_BYTES and len(self._folds) > 1:
+                _, dropped = self._folds.popitem(last=False)
+                self._folds_bytes -= sum(map(len, dropped))
+        return scans
 
     def _get(self, key: str, part: Span | Tail | None = None) -> bytes:
         try:
@@ -142,3 +150,13 @@ class StoredSlide:
         except ObjectMissingError as error:
             msg = f"{key} is missing from {self.storage.url}."
             raise IntegrityError(msg, remedy=_REMEDY) from error
+
+
+def _tile_codec(path: str, document: dict[str, Any]) -> str:
+    """Return the name of the codec that decodes a tile, from an array's zarr.json that has a grid."""
+    try:
+        names = [bounded.text(codec["name"]) for codec in document["codecs"][0]["configuration"]["codecs"]]
+        return "wsistore.fold" if "wsistore.fold" in names else names[-1]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        msg = f"The codecs of the array {path} are not those that this version of wsistore knows ({error!r:.200})."
+        raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 
 from numcodecs.zstd import Zstd
 
-from wsistore.errors import IntegrityError
+from wsistore.compress import bounded
+from wsistore.errors import IntegrityError, ObjectMissingError
 from wsistore.storage.base import Span, Storage
 from wsistore.units import MIB
 
@@ -69,21 +70,12 @@ class SkeletonReader:
                 return self._last[1]
         if number >= len(self._index.frames):
             return b""
-        data = self._storage.get(self._key, Span(self._starts[number], self._index.frames[number]))
         try:
-            frame = bytes(Zstd().decode(data))
-        except (RuntimeError, ValueError) as error:
-            msg = f"The skeleton {self._key} is damaged in frame {number} ({error})."
-            raise IntegrityError(msg, remedy="Restore the slide from another copy.") from error
+            data = self._storage.get(self._key, Span(self._starts[number], self._index.frames[number]))
+        except ObjectMissingError as error:
+            msg = f"{self._key} is missing from {self._storage.url}."
+            raise IntegrityError(msg, remedy=bounded.REMEDY) from error
+        frame = bounded.zstd(data, FRAME_BYTES, where=f"Frame {number} of the skeleton {self._key}")
         with self._lock:
             self._last = (number, frame)
         return frame
-
-
-def starts_of(gap_lengths: Sequence[int]) -> list[int]:
-    """Return where each gap's bytes start in the skeleton."""
-    starts, total = [], 0
-    for length in gap_lengths:
-        starts.append(total)
-        total += length
-    return starts

@@ -13,8 +13,10 @@ from wsistore.compress.extents import FOLD, SKELETON, SourceMap
 from wsistore.compress.reader import StoredSlide
 from wsistore.errors import IntegrityError, ObjectMissingError
 from wsistore.storage.base import Span
+from wsistore.units import MIB
 
 _REMEDY = "Restore the slide from another copy."
+_BLOCK_BYTES = 4 * MIB
 
 
 class SourceFileView(io.RawIOBase):
@@ -42,19 +44,32 @@ class SourceFileView(io.RawIOBase):
 
     @override
     def tell(self) -> int:
+        self._check_open()
         return self._position
 
     @override
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            msg = f"negative seek position {base + offset}"
+        self._check_open()
+        if whence not in {os.SEEK_SET, os.SEEK_CUR, os.SEEK_END}:
+            msg = f"invalid whence ({whence}, should be 0, 1 or 2)"
             raise ValueError(msg)
-        self._position = base + offset
+        if whence == os.SEEK_SET and offset < 0:
+            msg = f"negative seek position {offset}"
+            raise ValueError(msg)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
         return self._position
 
     @override
+    def readall(self) -> bytes:
+        parts = []
+        while part := self.read(_BLOCK_BYTES):
+            parts.append(part)
+        return b"".join(parts)
+
+    @override
     def readinto(self, buffer: Buffer) -> int:
+        self._check_open()
         target = memoryview(buffer).cast("B")
         length = max(0, min(len(target), self._size - self._position))
         done = 0
@@ -64,6 +79,11 @@ class SourceFileView(io.RawIOBase):
             done += len(data)
         self._position += done
         return done
+
+    def _check_open(self) -> None:
+        if self.closed:
+            msg = "I/O operation on closed file"
+            raise ValueError(msg)
 
     def extent_bytes(self, position: int, limit: int) -> bytes:
         """Return up to `limit` bytes from `position` that one extent answers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +37,9 @@ def overview(source: Source, files: SourceBytes, background: int) -> Picture:
     step = -(-max(level.height, level.width) // _SAMPLED_EDGE)
     out = np.full((-(-level.height // step), -(-level.width // step), level.channels), background, np.uint8)
     rows = level.segments
-    starts = np.flatnonzero(np.concatenate(([True], np.diff(rows["tile"]) != 0))) if len(rows) else np.empty(0, int)
-    ends = np.append(starts[1:], len(rows))
+    borders = [0, *(np.flatnonzero(np.diff(rows["tile"])) + 1).tolist(), len(rows)] if len(rows) else []
     window = files.window()
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    for start, end in pairwise(borders):
         _place(out, level, rows[start:end], window, step)
     longest = max(out.shape[:2])
     return _resize(out, min(1.0, EDGE / longest))

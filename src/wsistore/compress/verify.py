@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from wsistore.compress.extents import SourceMap, map_source
-from wsistore.compress.keys import Place
+from wsistore.compress.keys import FILES, LAYOUT, SKELETON, Place
+from wsistore.compress.layout import rows_of
 from wsistore.compress.reader import StoredSlide
 from wsistore.compress.source_file import SourceFileView
 from wsistore.errors import IntegrityError, ObjectMissingError
@@ -165,6 +166,7 @@ def verify_copy(
                 msg = f"The companion of slide {place.slide} in {storage.url} describes another source."
                 raise IntegrityError(msg, remedy=_REMEDY)
             source = map_source(slide)
+            _check_complete(slide, source, objects)
             for number in range(len(files)):
                 _rebuild(slide, source, number, reading, progress)
             reading.finish()
@@ -174,13 +176,23 @@ def verify_copy(
     return Verdict(sum(record.size_bytes for record in objects), len(objects))
 
 
+def _check_complete(slide: StoredSlide, source: SourceMap, objects: Sequence[ObjectRecord]) -> None:
+    """Refuse a record that leaves out an object: what is not recorded is neither compared, nor moved, nor kept."""
+    needed = {slide.place.private + FILES, *source.objects, *source.folded}
+    if slide.companion.skeleton is not None:
+        needed |= {slide.place.private + LAYOUT, slide.place.private + SKELETON}
+    missing = sorted(needed - {record.key for record in objects})
+    if missing:
+        msg = f"{missing[0]} belongs to slide {slide.place.slide} in {slide.storage.url}, but its commit leaves it out."
+        raise IntegrityError(msg, remedy=_REMEDY)
+
+
 def _rebuild(
     slide: StoredSlide, source: SourceMap, number: int, reading: _Pass, progress: Callable[[int], None]
 ) -> None:
     file, digest = slide.companion.files[number], hashlib.sha256()
     view = SourceFileView(slide, source, number)
-    names = ("offset", "length", "origin", "position")
-    for offset, length, origin, position in zip(*(source.files[number][n].tolist() for n in names), strict=True):
+    for offset, length, origin, position in rows_of(source.files[number], "offset", "length", "origin", "position"):
         if origin >= 0:
             for part in reading.take(source.objects[origin], position, length):
                 digest.update(part)
