@@ -326,7 +326,7 @@ def test_levels_come_large_to_small_with_frames_of_their_own_size(tmp_path: Path
         (1, 1, 1),
     ]
     assert [level.coding.codec for level in source.levels if level.coding] == [Codec.JPEG, Codec.JPEG, Codec.NONE]
-    assert [file.name for file in source.files] == ["level-1.dcm", "level-2.dcm", "z.dcm"]
+    assert [file.name for file in source.files] == ["z.dcm", "level-1.dcm", "level-2.dcm"]
 
 
 def test_frames_without_bytes_are_missing_tiles(tmp_path: Path) -> None:

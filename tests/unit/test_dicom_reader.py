@@ -17,6 +17,7 @@ from pydicom.sequence import Sequence
 from tests.unit.dicom_tools import assign, edit, picture, pixels, put_pixels, read
 from wsistore.errors import BrokenError, MissingError
 from wsistore.model import Mode
+from wsistore.slides.associated import read as read_any
 from wsistore.slides.base import Color, Content, Source
 from wsistore.slides.dicom import DicomReader, instances_in, read_associated, series_in
 from wsistore.testing.dicom import PATIENT, write_series
@@ -289,6 +290,7 @@ def test_pictures_that_come_with_the_slide(tmp_path: Path) -> None:
     for found in source.associated:
         assert json.loads(json.dumps(dict(found.locator))) == found.locator
         shown = read_associated(found.locator, open_file(source))
+        assert np.array_equal(read_any(found.locator, open_file(source)), shown)
         assert shown.dtype == np.uint8
         assert shown.shape == (found.height, found.width, 3)
         assert np.abs(shown.astype(int) - expected[found.name]).mean() < 6
@@ -413,12 +415,12 @@ def test_metadata_are_json_without_pixels(tmp_path: Path) -> None:
     assert again["dataset"]["(0011,1001)"] == {"length_bytes": 5000}
     assert "PixelData" not in again["dataset"]
     assert [(one["file"], one["kind"]) for one in again["instances"]] == [
-        ("label.dcm", "LABEL"),
         ("level-0.dcm", "VOLUME"),
         ("level-1.dcm", "VOLUME"),
+        ("label.dcm", "LABEL"),
     ]
-    assert again["instances"][1]["um_per_px"] == pytest.approx([0.5, 0.5])
-    assert again["instances"][2]["um_per_px"] == pytest.approx([1.0, 1.0])
+    assert again["instances"][0]["um_per_px"] == pytest.approx([0.5, 0.5])
+    assert again["instances"][1]["um_per_px"] == pytest.approx([1.0, 1.0])
 
 
 def test_gaps_in_the_numbers_are_told(tmp_path: Path) -> None:
@@ -484,6 +486,7 @@ def test_other_files_are_passed_over(tmp_path: Path) -> None:
     path = one(tmp_path)
     (tmp_path / "notes.txt").write_text("no instance")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "._level-0.dcm").write_bytes(b"\0\5\x16\7" + bytes(100))
     directory = edit(path.rename(tmp_path / "copy.dcm"), _make_directory)
     directory.rename(tmp_path / "DICOMDIR")
     one(tmp_path)

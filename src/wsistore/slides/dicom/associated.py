@@ -45,7 +45,7 @@ def describe(pictures: Sequence[tuple[int, str, Built]]) -> tuple[tuple[Associat
             continue
         counts[name] = counts.get(name, 0) + 1
         name = name if counts[name] == 1 else f"{name}-{counts[name]}"
-        locator = {"format": "dicom", "file": number}
+        locator = {"reader": "dicom", "file": number}
         found.append(Associated(name, built.level.height, built.level.width, locator))
     return tuple(found), warnings
 

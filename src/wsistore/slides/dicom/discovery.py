@@ -85,7 +85,7 @@ def identify(path: Path) -> Found | None:
 
 
 def scan(folder: Path) -> Scan:
-    """Look at every file of a folder, without its subfolders.
+    """Look at every file of a folder, without hidden files and subfolders.
 
     Raises
     ------
@@ -145,7 +145,8 @@ def series_in(folder: Path) -> dict[str, list[Path]]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file())
+        # Hidden files are nobody's slides: file managers leave them beside every file, under its name.
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except FileNotFoundError as error:
         msg = f"The folder {folder} is not there."
         raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.") from error

@@ -57,7 +57,7 @@ class DicomReader:
 
 
 def _promises(path: Path) -> bool:
-    if not path.is_file():
+    if path.name.startswith(".") or not path.is_file():
         return False
     if path.suffix.lower() in SUFFIXES:
         return True

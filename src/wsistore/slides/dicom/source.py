@@ -28,7 +28,7 @@ def source_of(folder: Path, paths: Sequence[Path], warnings: Sequence[str] = ())
     folder
         That the files are named relative to.
     paths
-        All instances of one series, each once.
+        All instances of one series, each once, in any order.
     warnings
         What is known already.
 
@@ -40,13 +40,16 @@ def source_of(folder: Path, paths: Sequence[Path], warnings: Sequence[str] = ())
         If a file cannot be opened.
 
     """
-    files = source_files(folder, paths)
     instances = [make(path, _read(path)) for path in paths]
     _check_one_slide(folder, instances)
     volumes = images([instance for instance in instances if instance.kind == "VOLUME"])
     if not volumes:
         raise _no_volume(instances)
-    numbers = {path: number for number, path in enumerate(paths)}
+    tiled = [part for image in volumes for part in image.parts]
+    # The largest level comes first: the first file stands for the slide where a library wants one.
+    instances = [*tiled, *(instance for instance in instances if instance.kind != "VOLUME")]
+    ordered = [instance.path for instance in instances]
+    numbers = {path: number for number, path in enumerate(ordered)}
     built = [_build(image, numbers) for image in volumes]
     pictures = [
         (number, _build(Image((instance,)), numbers))
@@ -58,9 +61,9 @@ def source_of(folder: Path, paths: Sequence[Path], warnings: Sequence[str] = ())
     found = _Findings(volumes, built, instances, _read(volumes[0].parts[0].path))
     return replace(
         _assemble(found),
-        files=files,
+        files=source_files(folder, ordered),
         associated=associated,
-        identifying=_identifying(instances, [pair for one in every for pair in _behind(one, paths)]),
+        identifying=_identifying(instances, [pair for one in every for pair in _behind(one, ordered)]),
         warnings=(*warnings, *(text for one in every for text in one.warnings), *unshown, *_gaps(instances)),
     )
 
