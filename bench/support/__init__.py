@@ -1,0 +1,1 @@
+"""What all benchmarks share. Modules that peers' workers import use the standard library only."""
