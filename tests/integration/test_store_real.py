@@ -341,10 +341,10 @@ def test_the_view_is_a_read_only_file(small_view: tuple[Any, Any, bytes]) -> Non
     assert view.seek(-10, 2) == len(content) - 10
     assert view.read() == content[-10:]
     with pytest.raises(ValueError, match="whence"):
-        view.raw.seek(0, 7)  # type: ignore[call-arg]
+        view.raw.seek(0, 7)
     raw = view.raw
     view.close()
     view.close()
-    for act in (raw.tell, lambda: raw.seek(0), lambda: raw.read(1)):
+    for act in (raw.tell, lambda: raw.seek(0, 0), lambda: raw.read(1)):
         with pytest.raises(ValueError, match="closed"):
             act()
