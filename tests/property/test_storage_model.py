@@ -176,6 +176,11 @@ def test_runs_serve_each_span_once_and_read_little_for_nothing(
     assert [run.start for run in runs] == sorted(run.start for run in runs)
 
 
+def test_part_inside_a_longer_one_costs_no_request() -> None:
+    runs = coalesce([(10, 5), (0, 100), (95, 5), (99, 2)], gap_bytes=1, limit_bytes=10)
+    assert [(run.start, run.length_bytes, run.members) for run in runs] == [(0, 100, (1, 0, 2)), (99, 2, (3,))]
+
+
 @given(data=st.binary(max_size=60), start=st.integers(0, 10), step=st.sampled_from([-3, -1, 1, 2, 5]))
 def test_flat_is_the_bytes_in_order(data: bytes, start: int, step: int) -> None:
     view = memoryview(data)[start::step]

@@ -217,6 +217,8 @@ def test_listing_reads_folders_as_it_comes_to_them(storage: LocalStorage, monkey
     assert len(visited) == 3 + 6  # the root, 47, and two for each of 48 and 49
     assert len(list(storage.list("31/x"))) == 1
     assert len(visited) == 3 + 6 + 2
+    assert len(list(storage.list("3"))) == 10
+    assert len(visited) == 3 + 6 + 2 + 21  # the root, and two for each from 30 to 39
 
 
 @pytest.mark.parametrize(

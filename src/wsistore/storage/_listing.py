@@ -58,8 +58,7 @@ def _entries(root: bytes, folder: bytes, start: bytes, low: bytes) -> Iterator[b
                     wanted = key > low
                 else:
                     continue
-                # A folder on the way to the prefix counts, and so does all that starts with the prefix.
-                if wanted and (key.startswith(start) or (key.endswith(b"/") and start.startswith(key))):
+                if wanted and key.startswith(start):
                     keys.append(key)
     except (FileNotFoundError, NotADirectoryError):
         if not folder:

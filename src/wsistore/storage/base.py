@@ -92,7 +92,11 @@ class Upload(Protocol):
         ...
 
     def complete(self) -> ObjectInfo:
-        """Make the object visible and durable."""
+        """Make the object visible and durable.
+
+        May be repeated after it succeeded, and then returns the same: after a lost reply the caller asks again. After
+        a `write` that failed nothing can be completed any more.
+        """
         ...
 
     def abort(self) -> None:

@@ -200,8 +200,11 @@ class StorageContract(StorageReadContract, StorageUploadContract):
         versioned.delete("a")
         assert_absent(versioned, "a")
         assert versioned.get("a", version=second.version) == b"2"
-        for info in (first, first, second):
-            versioned.delete("a", version=info.version)
+        versioned.delete("a", version=second.version)
+        assert_absent(versioned, "a")  # what was deleted is not uncovered by removing what lay above it
+        assert list(versioned.versions()) == [first]
+        for _ in range(2):
+            versioned.delete("a", version=first.version)
         assert list(versioned.versions()) == []
         with pytest.raises(ObjectMissingError):
             versioned.get("a", version=first.version)

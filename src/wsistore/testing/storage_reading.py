@@ -152,18 +152,16 @@ class StorageReadContract:
         assert storage.get("empty", Span(0, 5)) == b""
         assert storage.get("empty", Tail(5)) == b""
 
-    @pytest.mark.parametrize(("byte_range", "expected"), RANGES, ids=str)
-    def test_get_of_a_part(self, storage: Storage, raw_put: RawPut, byte_range: Span | Tail, expected: bytes) -> None:
+    def test_get_of_a_part(self, storage: Storage, raw_put: RawPut) -> None:
         raw_put("a", DATA)
-        assert storage.get("a", byte_range) == expected
+        for byte_range, expected in RANGES:
+            assert storage.get("a", byte_range) == expected, byte_range
 
-    @pytest.mark.parametrize("byte_range", [Span(-1, 1), Span(0, -1), Span(-5, 10), Tail(-1)], ids=str)
-    def test_get_of_a_negative_part_is_refused(
-        self, storage: Storage, raw_put: RawPut, byte_range: Span | Tail
-    ) -> None:
+    def test_get_of_a_negative_part_is_refused(self, storage: Storage, raw_put: RawPut) -> None:
         raw_put("a", DATA)
-        with pytest.raises(StorageError):
-            storage.get("a", byte_range)
+        for byte_range in (Span(-1, 1), Span(0, -1), Span(-5, 10), Tail(-1)):
+            with pytest.raises(StorageError):
+                storage.get("a", byte_range)
 
     def test_get_of_what_is_not_there(self, storage: Storage, raw_put: RawPut) -> None:
         raw_put("a/b", DATA)
