@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 SEVERAL_REASONS = 9
 """Exit code where slides failed for reasons that have different exit codes."""
 INTERRUPTED = 130
+_REPORT = "Please report this, with what the same command says after 'wsistore --verbose'."
 
+_log = logging.getLogger(__name__)
+
+ANY_PATH: dict[str, Any] = {"readable": False}
+"""Typer would call a path that cannot be read wrong usage, and refuse all others with it."""
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of a table.")]
 SlideArgument = Annotated[
     str, typer.Argument(metavar="SLIDE", help="A slide's key, at least 4 characters of its beginning, or its name.")
@@ -68,9 +74,16 @@ def reported(*, as_json: bool) -> Iterator[None]:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of our output has gone: nobody is left to be told.
-        sys.stdout = None
+        # The reader of our output has gone: nobody is left to be told, not even by the last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        _log.debug("unexpected", exc_info=True)
+        unknown = WsistoreError(f"Something went wrong that wsistore does not know: {error!r}.", remedy=_REPORT)
+        print_error(unknown, as_json=as_json)
+        raise typer.Exit(unknown.exit_code) from error
 
 
 def exit_code(codes: set[int]) -> int:

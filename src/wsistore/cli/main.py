@@ -9,7 +9,7 @@ import typer
 
 from wsistore import __version__
 from wsistore.cli import site, slides
-from wsistore.cli.context import Options, set_up_logging
+from wsistore.cli.context import ANY_PATH, Options, set_up_logging
 
 app = typer.Typer(
     name="wsistore",
@@ -28,7 +28,9 @@ def wsistore(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Option("-C", metavar="DIR", help="The site; by default WSISTORE_HOME, or the current folder's."),
+        typer.Option(
+            "-C", metavar="DIR", help="The site; by default WSISTORE_HOME, or the current folder's.", **ANY_PATH
+        ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,

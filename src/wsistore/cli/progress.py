@@ -27,6 +27,7 @@ class Bar:
         self._progress = _progress(disable=not (shown and sys.stderr.isatty()))
         self._task = self._progress.add_task(label, total=None, count="")
         self._lock = Lock()
+        self._known: set[str] = set()
         self._total = 0
         self._slides = self._done = 0
 
@@ -48,8 +49,14 @@ class Bar:
             self._total += size_bytes
             self._update()
 
-    def move(self, size_bytes: int) -> None:
-        """Say that so many bytes are done."""
+    def move(self, size_bytes: int, *, of: str = "", total_bytes: int = 0) -> None:
+        """Say that so many bytes are done; the first word of something new also says how many it has."""
+        if of:
+            with self._lock:
+                is_new = of not in self._known
+                self._known.add(of)
+            if is_new:
+                self.expect(size_bytes=total_bytes)
         self._progress.advance(self._task, size_bytes)
 
     def slide_done(self) -> None:

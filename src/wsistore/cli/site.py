@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from wsistore import ops
-from wsistore.cli.context import JsonOption, SlideArgument, opened, reported
-from wsistore.cli.output import print_json, print_table, short, warn
+from wsistore.cli.context import ANY_PATH, JsonOption, SlideArgument, opened, reported
+from wsistore.cli.output import print_json, print_table, say, short, warn
 from wsistore.errors import IntegrityError, Kind
+from wsistore.events import Event
 from wsistore.units import format_bytes
 
 Json = dict[str, Any]
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or one that is no site yet.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, or one that is no site yet.", **ANY_PATH)
+    ],
     name: Annotated[str, typer.Option(help="The site's name for people; by default the folder's.")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -32,13 +36,15 @@ def init(
     """  # noqa: D301
     with reported(as_json=as_json):
         made = ops.init_site(folder, name=name)
-    tiers = [(tier.name, str(tier.preset), tier.url) for tier in made.tiers]
-    if as_json:
-        print_json({"site": str(made.folder), "name": made.name, "tiers": [tier[0] for tier in tiers]})
-        return
-    print_table(("tier", "preset", "place"), tiers)
-    typer.echo(f"\nThe site is {made.folder}; its settings are in wsistore.toml. Next:")
-    typer.echo(f"  export WSISTORE_HOME={made.folder}\n  wsistore ingest PATH...")
+        tiers = [(tier.name, str(tier.preset), tier.url) for tier in made.tiers]
+        if as_json:
+            print_json({"site": str(made.folder), "name": made.name, "tiers": [tier[0] for tier in tiers]})
+            return
+        print_table(("tier", "preset", "place"), tiers)
+        say("")
+        say(f"The site is {made.folder}; its settings are in wsistore.toml. Next:")
+        say(f"  export WSISTORE_HOME={shlex.quote(str(made.folder))}")
+        say("  wsistore ingest PATH...")
 
 
 def ls(
@@ -59,13 +65,14 @@ def ls(
     stain, metadata, width, height, um_per_px, magnification, bytes_source, version, copies, tiers, bytes_stored,
     objects, verified_at; and of now.
     """  # noqa: D301
-    with reported(as_json=as_json), opened(context, writing=False) as site:
-        rows = list(ops.list_slides(site, where))
-    if as_json:
+    with reported(as_json=as_json):
+        with opened(context, writing=False) as site:
+            rows = list(ops.list_slides(site, where))
+        if not as_json:
+            _print_slides(rows)
+            return
         for row in rows:
             print_json(row)
-        return
-    _print_slides(rows)
 
 
 def _print_slides(rows: Iterable[Json]) -> None:
@@ -97,19 +104,24 @@ def show(context: typer.Context, slide: SlideArgument, as_json: JsonOption = Fal
       wsistore show 4szq
       wsistore show CMU-1-Small-Region.svs --json
     """  # noqa: D301
-    with reported(as_json=as_json), opened(context, writing=False) as site:
-        found = ops.show(site, slide)
-    if as_json:
-        print_json(found)
-        return
+    with reported(as_json=as_json):
+        with opened(context, writing=False) as site:
+            found = ops.show(site, slide)
+        if as_json:
+            print_json(found)
+        else:
+            _print_slide(found)
+
+
+def _print_slide(found: Json) -> None:
     facts = [
         (key, _text(value)) for key, value in found.items() if key not in {"copies", "files"} and value is not None
     ]
     print_table(("", found["name"]), facts)
-    typer.echo()
+    say("")
     files = [(f["name"], format_bytes(f["size_bytes"]), f["sha256"]) for f in found["files"]]
     print_table(("file", "size", "SHA-256"), files, right=("size",))
-    typer.echo()
+    say("")
     columns = ("tier", "preset", "version", "state", "bytes_stored", "objects", "evidence", "verified_at")
     copies = [[_text(copy[column]) for column in columns] for copy in found["copies"]]
     print_table(columns, copies, right=("version", "bytes_stored", "objects"))
@@ -134,25 +146,40 @@ def events(
       wsistore events 4szq
       wsistore events --check        proves that nothing in the chains was altered, left out or put in
     """  # noqa: D301
-    with reported(as_json=as_json), opened(context, writing=False) as site:
-        if check:
-            problems = ops.check_events(site)
-            if as_json:
-                print_json({"ok": not problems, "problems": problems})
-            for problem in problems if not as_json else ():
-                warn(problem)
-            if problems:
-                msg = f"The audit trail has {len(problems)} faults."
-                raise IntegrityError(msg, kind=Kind.CHAIN_BROKEN, remedy="Restore the catalogue from a backup.")
-            if not as_json:
-                typer.echo("The audit trail is whole.")
+    if check and slide is not None:
+        msg = "Chains are proven all together: leave SLIDE or --check out."
+        raise typer.BadParameter(msg)
+    with reported(as_json=as_json):
+        with opened(context, writing=False) as site:
+            if check:
+                _check_events(ops.check_events(site), as_json=as_json)
+                return
+            key = None if slide is None else site.catalog.resolve(slide)
+            found = site.catalog.events(key)
+        if not as_json:
+            _print_events(found)
             return
-        key = None if slide is None else site.catalog.resolve(slide)
-        found = site.catalog.events(key)
-    if as_json:
         for event in found:
             print_json(asdict(event))
-        return
+
+
+def _check_events(problems: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            warn(problem)
+    if problems:
+        msg = f"The audit trail has {len(problems)} faults."
+        error = IntegrityError(msg, kind=Kind.CHAIN_BROKEN, remedy="Restore the catalogue from a backup.")
+        if as_json:
+            raise typer.Exit(error.exit_code)
+        raise error
+    if not as_json:
+        say("The audit trail is whole.")
+
+
+def _print_events(found: Iterable[Event]) -> None:
     columns = ("at", "slide", "no.", "what", "who", "detail")
     rows = [(short(e.at), e.slide, str(e.number), str(e.kind), e.actor, _text(dict(e.detail))) for e in found]
     print_table(columns, rows, right=("no.",))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsistore import ops
-from wsistore.cli.context import JsonOption, SlideArgument, exit_code, opened, reported
+from wsistore.cli.context import ANY_PATH, JsonOption, SlideArgument, exit_code, opened, reported
 from wsistore.cli.output import print_json, print_table, short, warn
 from wsistore.cli.progress import Bar
 from wsistore.errors import InputError, Kind
 from wsistore.units import format_bytes
 
 if TYPE_CHECKING:
-    from wsistore.ops import IngestResult, VerifyResult
+    from wsistore.ops import Exported, IngestResult, VerifyResult
 
 
 class Codec(StrEnum):
@@ -30,11 +30,13 @@ class Codec(StrEnum):
 def ingest(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Slide files, folders of them, folders of DICOM instances.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Slide files, folders of them, folders of DICOM instances.", **ANY_PATH),
     ],
     tier: Annotated[str | None, typer.Option(help="Tier to put them in; by default the site's first.")] = None,
     metadata: Annotated[
-        Path | None, typer.Option(help="CSV table: column 'file' and what you know of each (case_id, stain, …).")
+        Path | None,
+        typer.Option(help="CSV table: column 'file' and what you know of each (case_id, stain, …).", **ANY_PATH),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders too.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Slides at a time; by default one per processor.")] = None,
@@ -50,45 +52,33 @@ def ingest(
       wsistore ingest a.svs series7/         a file and a DICOM folder
       wsistore ingest scans/ -r --metadata slides.csv --json
     """  # noqa: D301 - \b keeps typer from joining the lines
-    codes: set[int] = set()
     rows: list[IngestResult] = []
-    with reported(as_json=as_json), opened(context, writing=True) as site, Bar("ingest", shown=not as_json) as bar:
-        table = None if metadata is None else ops.read_metadata(metadata)
-        seen: set[str] = set()
-
-        def progress(_phase: str, done: int, size: int, name: str) -> None:
-            if name not in seen:
-                seen.add(name)
-                bar.expect(size_bytes=2 * size)
-            bar.move(done)
-
-        results = ops.ingest(
-            site,
-            paths,
-            tier=tier,
-            recursive=recursive,
-            jobs=jobs,
-            metadata=table,
-            found=lambda count: bar.expect(slides=count),
-            progress=progress,
-        )
-        for result in results:
-            bar.slide_done()
-            rows.append(result)
-            if result.error is not None:
-                codes.add(result.error.exit_code)
-            if as_json:
-                print_json(result.to_json())
-    if not as_json:
-        _print_ingested(rows)
-    if table is not None and table.unused:
-        warn(f"{metadata} speaks of files that were not met: {', '.join(table.unused[:10])}")
-    if not rows:
-        with reported(as_json=as_json):
+    with reported(as_json=as_json):
+        with opened(context, writing=True) as site, Bar("ingest", shown=not as_json) as bar:
+            table = None if metadata is None else ops.read_metadata(metadata)
+            results = ops.ingest(
+                site,
+                paths,
+                tier=tier,
+                recursive=recursive,
+                jobs=jobs,
+                metadata=table,
+                found=lambda count: bar.expect(slides=count),
+                progress=lambda _phase, done, size, name: bar.move(done, of=name, total_bytes=2 * size),
+            )
+            for result in results:
+                bar.slide_done()
+                rows.append(result)
+                if as_json:
+                    print_json(result.to_json())
+        if not as_json:
+            _print_ingested(rows)
+        if table is not None and table.unused:
+            warn(f"{metadata} speaks of files that were not met: {', '.join(table.unused[:10])}")
+        if not rows:
             msg = f"There is no slide in {', '.join(map(str, paths))}."
             raise InputError(msg, kind=Kind.NOT_A_SLIDE, remedy="Name slides, or use --recursive for subfolders.")
-    if codes:
-        raise typer.Exit(exit_code(codes))
+        raise typer.Exit(exit_code({row.error.exit_code for row in rows if row.error is not None}))
 
 
 def _print_ingested(rows: list[IngestResult]) -> None:
@@ -136,25 +126,22 @@ def verify(
       wsistore verify --all
       wsistore verify 4szq CMU-1-Small-Region.svs
     """  # noqa: D301
-    codes: set[int] = set()
+    if bool(slides) == every:
+        msg = "Name the slides to verify, or give --all, not both."
+        raise typer.BadParameter(msg)
     rows: list[VerifyResult] = []
-    with reported(as_json=as_json), opened(context, writing=True) as site, Bar("verify", shown=not as_json) as bar:
-        if bool(slides) == every:
-            msg = "Name the slides to verify, or give --all, not both."
-            raise typer.BadParameter(msg)
-        chosen = list(ops.list_slides(site)) if every else [ops.show(site, slide) for slide in slides or []]
-        bar.expect(len(chosen), sum(row["bytes_source"] for row in chosen))
-        for result in ops.verify_many(site, [row["slide"] for row in chosen], progress=bar.move):
-            bar.slide_done()
-            rows.append(result)
-            if result.error is not None:
-                codes.add(result.error.exit_code)
-            if as_json:
-                print_json(result.to_json())
-    if not as_json:
-        _print_verified(rows)
-    if codes:
-        raise typer.Exit(exit_code(codes))
+    with reported(as_json=as_json):
+        with opened(context, writing=True) as site, Bar("verify", shown=not as_json) as bar:
+            chosen = list(ops.list_slides(site)) if every else [ops.show(site, slide) for slide in slides or []]
+            bar.expect(len(chosen), sum(row["bytes_source"] for row in chosen))
+            for result in ops.verify_many(site, [row["slide"] for row in chosen], progress=bar.move):
+                bar.slide_done()
+                rows.append(result)
+                if as_json:
+                    print_json(result.to_json())
+        if not as_json:
+            _print_verified(rows)
+        raise typer.Exit(exit_code({row.error.exit_code for row in rows if row.error is not None}))
 
 
 def _print_verified(rows: list[VerifyResult]) -> None:
@@ -182,7 +169,9 @@ def _print_verified(rows: list[VerifyResult]) -> None:
 def restore(
     context: typer.Context,
     slide: SlideArgument,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the files; made if it is not there.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="Folder for the files; made if it is not there.", **ANY_PATH)
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Give the vendor's file or files back: same names, same bytes.
@@ -190,10 +179,13 @@ def restore(
     \b
       wsistore restore CMU-1-Small-Region.svs --to /tmp/back
     """  # noqa: D301
-    with reported(as_json=as_json), opened(context, writing=False) as site, Bar("restore", shown=not as_json) as bar:
-        bar.expect(1, ops.show(site, slide)["bytes_source"])
-        done = ops.restore(site, slide, to, progress=bar.move)
-    if as_json:
+    with reported(as_json=as_json):
+        with opened(context, writing=False) as site, Bar("restore", shown=not as_json) as bar:
+            bar.expect(1, ops.show(site, slide)["bytes_source"])
+            done = ops.restore(site, slide, to, progress=bar.move)
+        if not as_json:
+            print_table(("restored",), ((name,) for name in done.files))
+            return
         print_json(
             {
                 "slide": done.slide,
@@ -203,14 +195,14 @@ def restore(
                 "seconds": round(done.seconds, 3),
             }
         )
-        return
-    print_table(("restored",), ((name,) for name in done.files))
 
 
 def export(
     context: typer.Context,
     slide: SlideArgument,
-    to: Annotated[Path, typer.Option("--to", metavar="X.ome.zarr|X.ozx", help="A new folder, or a new zip file.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="X.ome.zarr|X.ozx", help="A new folder, or a new zip file.", **ANY_PATH)
+    ],
     codec: Annotated[
         Codec, typer.Option(help="as-stored: the scanner's tiles; jpeg: the same as single JPEGs; zstd: pixels.")
     ] = Codec.AS_STORED,
@@ -225,20 +217,26 @@ def export(
       wsistore export 4szq --to hpylori.ome.zarr
       wsistore export 4szq --to hpylori.ozx --codec zstd      for readers without JPEG: 5 to 7 times the size
     """  # noqa: D301
-    with reported(as_json=as_json), opened(context, writing=False) as site, Bar("export", shown=not as_json) as bar:
-        chosen = ops.ExportCodec(str(codec))
-        done = ops.export(site, slide, to, codec=chosen, with_private=with_private, progress=bar.move)
-    document = {
-        "slide": done.slide,
-        "target": done.target,
-        "codec": str(done.codec),
-        "bytes_written": done.bytes_written,
-        "private": done.private,
-        "seconds": round(done.seconds, 3),
-    }
-    if as_json:
-        print_json(document)
-        return
+    with reported(as_json=as_json):
+        with opened(context, writing=False) as site, Bar("export", shown=not as_json) as bar:
+            chosen = ops.ExportCodec(str(codec))
+            done = ops.export(site, slide, to, codec=chosen, with_private=with_private, progress=bar.move)
+        if not as_json:
+            _print_exported(done)
+            return
+        print_json(
+            {
+                "slide": done.slide,
+                "target": done.target,
+                "codec": str(done.codec),
+                "bytes_written": done.bytes_written,
+                "private": done.private,
+                "seconds": round(done.seconds, 3),
+            }
+        )
+
+
+def _print_exported(done: Exported) -> None:
     rows = [(done.target, format_bytes(done.bytes_written), str(done.codec))]
     print_table(("exported", "size", "codec"), rows, right=("size",))
     if done.private is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 
 from typing_extensions import override
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from wsistore.errors import ObjectMissingError
+from wsistore.errors import IntegrityError, ObjectMissingError
 from wsistore.storage.base import Span, Storage, Tail
 
 
@@ -78,11 +78,22 @@ class ReadOnlyStore(Store):
 
 
 class TierStore(ReadOnlyStore):
-    """The objects of a tier under a prefix, as Zarr reads them."""
+    """The objects of a tier under a prefix, as Zarr reads them.
 
-    def __init__(self, storage: Storage, prefix: str) -> None:
+    Parameters
+    ----------
+    storage, prefix
+        Where they lie.
+    required
+        Keys of the tier that a commit names. To Zarr an object that is missing is a chunk of background; of these,
+        one that is missing is a loss, and reading it raises `IntegrityError`.
+
+    """
+
+    def __init__(self, storage: Storage, prefix: str, *, required: Collection[str] = ()) -> None:
         super().__init__()
         self._storage, self._prefix = storage, prefix
+        self._required = frozenset(required)
 
     @override
     def __eq__(self, value: object) -> bool:
@@ -99,7 +110,10 @@ class TierStore(ReadOnlyStore):
     def read(self, key: str, request: ByteRequest | None) -> bytes | None:
         try:
             return self._storage.get(self._prefix + key, _span(request, self._storage, self._prefix + key))
-        except ObjectMissingError:
+        except ObjectMissingError as error:
+            if self._prefix + key in self._required:
+                msg = f"{self._prefix}{key} is missing from {self._storage.url}."
+                raise IntegrityError(msg, remedy="Verify the slide, and restore it from another copy.") from error
             return None
 
     @override

@@ -9,14 +9,26 @@ from datetime import timedelta
 from wsistore.catalog.owner import is_alive
 from wsistore.catalog.records import Attempt, AttemptState
 from wsistore.compress.keys import Place
-from wsistore.errors import IntegrityError, Kind, ObjectExistsError, ObjectMissingError, WsistoreError
+from wsistore.errors import (
+    IntegrityError,
+    Kind,
+    MissingError,
+    ObjectExistsError,
+    ObjectMissingError,
+    WsistoreError,
+)
 from wsistore.events import EventKind, NewEvent
 from wsistore.ops.site import Site
 from wsistore.storage.base import Storage
+from wsistore.storage.local import LocalStorage
+from wsistore.storage.wrapper import WrappedStorage
 from wsistore.tiers import commits
 
 LEASE = timedelta(minutes=15)
 """How long an attempt of another machine counts as alive after its last sign of life."""
+
+_FORGOTTEN = timedelta(days=1)
+"""Age from which unfinished files of other machines are taken for left behind."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +68,11 @@ def remove_attempt(storage: Storage, place: Place) -> int:
 
 def give_up(site: Site, attempt: Attempt, reason: str) -> None:
     """Abandon an attempt and remove what it wrote; what cannot be removed now, a later recovery removes."""
-    site.catalog.abandon(attempt.attempt, reason)
+    try:
+        site.catalog.abandon(attempt.attempt, reason)
+    except MissingError:
+        # Somebody took us for dead and cleaned up; what was written since then is still to be removed.
+        _log.warning("attempt %s was ended by somebody else's recovery", attempt.attempt)
     try:
         remove_attempt(site.tier(attempt.tier), Place(attempt.slide, attempt.attempt))
     except WsistoreError as error:
@@ -98,6 +114,15 @@ def finish(site: Site, attempt: Attempt) -> bool:
     return True
 
 
+def _clean_temporary(site: Site, tier: str) -> None:
+    """Remove objects that dead processes never finished, where a tier keeps such."""
+    storage = site.tier(tier)
+    while isinstance(storage, WrappedStorage):
+        storage = storage.inner
+    if isinstance(storage, LocalStorage):
+        storage.clean_temporary(site.clock.now() - _FORGOTTEN, crashed_here=True)
+
+
 def recover(site: Site) -> Recovered:
     """Finish or undo what dead processes left behind. Runs at the start of every operation that writes."""
     finished = removed = failed = 0
@@ -107,8 +132,10 @@ def recover(site: Site) -> Recovered:
             continue
         try:
             if attempt.state is AttemptState.CLAIMED and finish(site, attempt):
+                _clean_temporary(site, attempt.tier)
                 finished += 1
                 continue
+            _clean_temporary(site, attempt.tier)
             give_up(site, attempt, attempt.error or "its process died")
             removed += 1
         except ObjectMissingError:

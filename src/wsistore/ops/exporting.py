@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from tempfile import mkdtemp
 
 from PIL import Image
 
 from wsistore.compress import recode
 from wsistore.compress.reader import StoredSlide
-from wsistore.errors import ConflictError, FullError, InputError, Kind, StorageError, UnsupportedError
+from wsistore.errors import (
+    BrokenError,
+    InputError,
+    IntegrityError,
+    Kind,
+    ObjectMissingError,
+    UnsupportedError,
+    WsistoreError,
+)
 from wsistore.events import EventKind
-from wsistore.model import Mode
+from wsistore.model import Mode, ObjectRecord
 from wsistore.ops.opening import open_stored
 from wsistore.ops.site import Site
-from wsistore.ops.stored import open_copy
+from wsistore.ops.stored import commit_of, open_copy
+from wsistore.ops.targets import new_file, publish_folder, require_free, scratch_folder
+from wsistore.storage.base import Storage
+from wsistore.units import MIB
+
+_SUFFIXES = (".ome.zarr", ".zarr", ".ozx")
+_REMEDY = "Run 'wsistore verify', and export from another copy."
 
 
 class ExportCodec(StrEnum):
@@ -85,35 +99,46 @@ def export(
     UnsupportedError
         If the slide cannot be had in that codec without loss, or is kept whole and no codec was asked for.
     StorageError, IntegrityError
-        If the tier, the target or the copy fails. In each case nothing is left at `target`.
+        If the tier or the target fails, or stored bytes are not what was recorded of them.
+    BrokenError
+        If a tile of the source cannot be decoded, where the codec asks for that. In each case nothing is left at
+        `target`.
 
     """
     started = site.clock.monotonic_seconds()
     key = site.catalog.resolve(slide)
     zipped = _check_target(target)
-    private = target.with_name(target.name.split(".")[0] + ".private") if with_private else None
+    private = _private_folder(target) if with_private else None
     if private is not None:
-        _check_free(private)
+        require_free(private)
     copy, _, stored = open_copy(site, key)
-    with _scratch(target) as scratch:
+    records = [record for record in commit_of(copy).objects if record.key.startswith(stored.place.store)]
+    with scratch_folder(target) as scratch:
         made = scratch / "store"
-        _write_store(site, key, stored, made, codec, progress)
-        if zipped:
-            made = _zip(made, scratch / "store.ozx")
+        _write_store(site, key, stored, records, made, codec, progress)
         if private is not None:
             _write_private(site, key, stored, scratch / "private")
-            (scratch / "private").rename(private)
-        size = sum(p.stat().st_size for p in (made.rglob("*") if made.is_dir() else [made]) if p.is_file())
-        made.rename(target)
+            publish_folder(scratch / "private", private)
+        try:
+            size = _publish(made, target, zipped=zipped)
+        except BaseException:
+            if private is not None:
+                shutil.rmtree(private, ignore_errors=True)
+            raise
     detail = {"tier": copy.tier, "codec": str(codec), "bytes": size, "private": with_private}
     site.note(key, EventKind.EXPORTED, detail)
     seconds = site.clock.monotonic_seconds() - started
     return Exported(key, str(target), codec, size, None if private is None else str(private), seconds)
 
 
+def _private_folder(target: Path) -> Path:
+    suffix = next(suffix for suffix in _SUFFIXES if target.name.endswith(suffix))
+    return target.with_name(target.name.removesuffix(suffix) + ".private")
+
+
 def _check_target(target: Path) -> bool:
     """Say whether `target` is to be a zip file."""
-    _check_free(target)
+    require_free(target)
     if target.suffix == ".ozx":
         return True
     if target.suffix != ".zarr":
@@ -122,31 +147,25 @@ def _check_target(target: Path) -> bool:
     return False
 
 
-def _check_free(target: Path) -> None:
-    if os.path.lexists(target):
-        msg = f"There is something at {target} already."
-        raise ConflictError(msg, kind=Kind.TARGET_EXISTS, remedy="Give another name, or move it away.")
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the target's file system; translate what its disk says."""
-    folder: Path | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(dir=target.parent, prefix=".wsistore-", suffix=".part"))
-        yield folder
-    except OSError as error:
-        kind = FullError if error.errno in {28, 122} else StorageError
-        msg = f"{target} cannot be written: {error.strerror}."
-        raise kind(msg, remedy="Make room or give another place, and run again.") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+def _publish(made: Path, target: Path, *, zipped: bool) -> int:
+    """Give the hierarchy `made` its name, packed or as it is; return its size in bytes."""
+    if zipped:
+        with new_file(target) as out:
+            _zip(made, out)
+            return out.tell()
+    size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+    publish_folder(made, target)
+    return size
 
 
 def _write_store(
-    site: Site, key: str, stored: StoredSlide, folder: Path, codec: ExportCodec, progress: Callable[[int], None]
+    site: Site,
+    key: str,
+    stored: StoredSlide,
+    records: Sequence[ObjectRecord],
+    folder: Path,
+    codec: ExportCodec,
+    progress: Callable[[int], None],
 ) -> None:
     whole = stored.companion.mode is Mode.WHOLE
     if whole and codec is not ExportCodec.ZSTD:
@@ -155,41 +174,76 @@ def _write_store(
         msg += f"Its pixels are {size} bytes before compression."
         raise UnsupportedError(msg, remedy="Ask for --codec zstd, which decodes them.")
     if codec is ExportCodec.ZSTD:
-        with open_stored(site, key) as slide:
+        for record in records:
+            for _ in _proven_blocks(stored.storage, record):
+                pass
+        with open_stored(site, key) as slide, _decoding(key):
             recode.write_pixels(slide.group, folder, progress)
         return
     if codec is ExportCodec.JPEG:
         recode.jpeg_only(stored)
-    for info in stored.storage.list(stored.place.store):
-        name = info.key.removeprefix(stored.place.store)
-        data = stored.storage.get(info.key)
-        path = folder / name
+    for record in records:
+        path = folder / record.key.removeprefix(stored.place.store)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        progress(len(data))
+        with path.open("wb") as out:
+            for block in _proven_blocks(stored.storage, record):
+                out.write(block)
+                progress(len(block))
     if codec is ExportCodec.JPEG:
         recode.unfold(stored, folder)
 
 
-def _zip(folder: Path, target: Path) -> Path:
-    """Pack a hierarchy as RFC-9 says: stored entries, the root's zarr.json first, other metadata next."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    root = folder / "zarr.json"
-    files.sort(key=lambda p: (p != root, p.name != "zarr.json"))
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        archive.comment = json.dumps(
-            {"ome": {"version": "0.5", "zipFile": {"centralDirectory": {"jsonFirst": True}}}}
-        ).encode()
+def _proven_blocks(storage: Storage, record: ObjectRecord) -> Iterator[memoryview]:
+    """Yield an object's blocks; raise at the end if they are not what the commit recorded."""
+    digest = hashlib.sha256()
+    try:
+        for block in storage.stream(record.key):
+            digest.update(block)
+            yield block
+    except ObjectMissingError as error:
+        msg = f"{record.key} is missing from {storage.url}."
+        raise IntegrityError(msg, remedy=_REMEDY) from error
+    if digest.hexdigest() != record.sha256:
+        msg = f"{record.key} in {storage.url} is not what was recorded of it."
+        raise IntegrityError(msg, remedy=_REMEDY)
+
+
+@contextmanager
+def _decoding(key: str) -> Iterator[None]:
+    """Say of which slide it is that a decoder complains; its exceptions are of any kind."""
+    try:
+        yield
+    except (WsistoreError, OSError):
+        raise
+    except Exception as error:
+        msg = f"Slide {key} has a tile that cannot be decoded ({error})."
+        raise BrokenError(msg, remedy="Export it as stored: that decodes nothing.") from error
+
+
+def _zip(folder: Path, out: io.FileIO) -> None:
+    """Pack a hierarchy as OME-Zarr's RFC-9 recommends.
+
+    Stored entries in ZIP64; every zarr.json before all else, breadth first, the root's at the very first; a comment
+    that says so.
+    """
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    files.sort(key=lambda path: (path.name != "zarr.json", len(path.parts) if path.name == "zarr.json" else 0))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        comment = {"ome": {"version": "0.5", "zipFile": {"centralDirectory": {"jsonFirst": True}}}}
+        archive.comment = json.dumps(comment).encode() + b"\0"
         for path in files:
-            archive.write(path, path.relative_to(folder).as_posix())
-    return target
+            entry = zipfile.ZipInfo(path.as_posix())  # with no time of its own: equal stores give equal files
+            entry.external_attr = 0o644 << 16
+            with (folder / path).open("rb") as data, archive.open(entry, "w", force_zip64=True) as packed:
+                shutil.copyfileobj(data, packed, MIB)
 
 
 def _write_private(site: Site, key: str, stored: StoredSlide, folder: Path) -> None:
     folder.mkdir()
     with open_stored(site, key) as slide:
         for name, picture in slide.associated.items():
-            Image.fromarray(picture.squeeze()).save(folder / f"{Path(name).name}.png")
+            pixels = picture[..., 0] if picture.shape[-1] == 1 else picture
+            Image.fromarray(pixels).save(folder / f"{Path(name).name}.png")
         if slide.icc_profile:
             (folder / "profile.icc").write_bytes(slide.icc_profile)
     companion = stored.companion

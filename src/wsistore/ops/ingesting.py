@@ -6,25 +6,24 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 from wsistore import __version__
 from wsistore.catalog.attempts import AlreadyClaimed
-from wsistore.catalog.records import Attempt, CopyRecord, SlideRecord, SourceRecord, SourceState
+from wsistore.catalog.records import Attempt, CopyRecord, SlideRecord, SourceRecord
 from wsistore.clock import iso
 from wsistore.compress.keys import Place
-from wsistore.compress.shard_writer import CheckTile
 from wsistore.compress.source_bytes import SourceBytes
 from wsistore.compress.verify import verify_copy
 from wsistore.compress.writer import Draft, write_slide
-from wsistore.errors import BrokenError, ConflictError, IncompleteError, Kind, WsistoreError
+from wsistore.errors import ConflictError, IncompleteError, WsistoreError
+from wsistore.events import EventKind, NewEvent
 from wsistore.model import Evidence, FileRecord, Preset, fingerprint, random_key
 from wsistore.ops.attempts import LEASE, finish, give_up
-from wsistore.ops.busy import is_being_written
 from wsistore.ops.results import IngestResult, IngestStatus
 from wsistore.ops.site import Site
+from wsistore.ops.sources import RescanError, checker_of, naming, open_at_rest
 from wsistore.slides.base import Source
-from wsistore.slides.check import TileChecker
-from wsistore.slides.registry import open_source
 from wsistore.tiers.commits import Commit, encode
 
 Progress = Callable[[str, int, int, str], None]
@@ -33,12 +32,29 @@ Progress = Callable[[str, int, int, str], None]
 _WAIT_SECONDS = 0.2
 _WAIT_TURNS = 300
 """How long to wait for another process that is committing the same content: a minute."""
+_PULSE_SECONDS = 60.0
+"""How often a long ingest moves the end of its lease."""
 
 _log = logging.getLogger(__name__)
 
 
-class _RescanError(Exception):
-    """A tile carries what the sampled ones did not: the level must be scanned tile by tile."""
+class _Pulse:
+    """Passes progress on and keeps an attempt's lease while there is progress, from whatever thread it is told."""
+
+    def __init__(self, site: Site, attempt: Attempt, tell: Callable[[str, int], None]) -> None:
+        self._site, self._attempt, self._tell = site, attempt.attempt, tell
+        self._lock = Lock()
+        self._next = site.clock.monotonic_seconds() + _PULSE_SECONDS
+
+    def __call__(self, phase: str, done: int) -> None:
+        self._tell(phase, done)
+        with self._lock:
+            now = self._site.clock.monotonic_seconds()
+            is_due = now >= self._next
+            if is_due:
+                self._next = now + _PULSE_SECONDS
+        if is_due:
+            self._site.catalog.extend_lease(self._attempt, self._site.clock.now() + LEASE)
 
 
 class _UnknownOutcomeError(Exception):
@@ -70,7 +86,7 @@ def ingest_one(
     metadata
         What the site says of it, by name: ``case_id``, ``patient_id``, ``block``, ``stain``, …
     progress
-        See `Progress`.
+        See `Progress`. What it raises ends the ingest, which leaves nothing behind.
 
     Raises
     ------
@@ -86,21 +102,12 @@ def ingest_one(
 
     """
     started = site.clock.monotonic_seconds()
-    source = _open(path, scan_all=False)
+    source = open_at_rest(path, scan_all=False)
     try:
         result = _take_in(site, path, source, tier, metadata or {}, progress)
-    except _RescanError:
-        result = _take_in(site, path, _open(path, scan_all=True), tier, metadata or {}, progress)
+    except RescanError:
+        result = _take_in(site, path, open_at_rest(path, scan_all=True), tier, metadata or {}, progress)
     return replace(result, seconds=site.clock.monotonic_seconds() - started)
-
-
-def _open(path: Path, *, scan_all: bool) -> Source:
-    source = open_source(path, scan_all=scan_all)
-    for file in source.files:
-        if is_being_written(file.path):
-            msg = f"{file.path} is still open for writing by another process."
-            raise ConflictError(msg, kind=Kind.SOURCE_BUSY, remedy="Run again when it is completely written.")
-    return source
 
 
 def _take_in(
@@ -115,22 +122,23 @@ def _take_in(
             return _exists(site, path, found.slide, metadata)
     slide, version = _identity(site, path, source, known)
     attempt = site.catalog.begin_attempt(slide, tier, site.owner, site.clock.now() + LEASE)
+    pulse = _Pulse(site, attempt, lambda phase, done: progress(phase, done, size, str(path)))
     try:
-        draft = write_slide(
-            source,
-            storage,
-            Place(slide, attempt.attempt),
-            history=[_history(site)],
-            check=lambda level: _checker(source, level),
-            progress=lambda done: progress("write", done, size, str(path)),
-        )
-        site.catalog.extend_lease(attempt.attempt, site.clock.now() + LEASE)
+        with naming(path, source):
+            draft = write_slide(
+                source,
+                storage,
+                Place(slide, attempt.attempt),
+                history=[_history(site)],
+                check=lambda level: checker_of(source, level),
+                progress=lambda done: pulse("write", done),
+            )
         verify_copy(
             storage,
             draft.place,
             draft.objects,
             draft.files,
-            progress=lambda done: progress("verify", done, size, str(path)),
+            progress=lambda done: pulse("verify", done),
         )
         return _commit(site, path, source, attempt, draft, version, metadata)
     except _UnknownOutcomeError as error:
@@ -158,26 +166,6 @@ def _history(site: Site) -> dict[str, str]:
         "preset": str(Preset.KEEP),
         "software": f"wsistore {__version__}",
     }
-
-
-def _checker(source: Source, level: int) -> CheckTile | None:
-    found = source.levels[level]
-    if found.coding is None:
-        return None
-    checker = TileChecker(found)
-
-    def check(tile: int, data: memoryview) -> None:
-        verdict = checker(data)
-        if verdict.good:
-            return
-        if verdict.problem:
-            row, column = divmod(tile, found.grid[1])
-            file = source.files[int(found.segments["file"][0])].path
-            msg = f"{file}: the tile in row {row}, column {column} of level {level} {verdict.problem}."
-            raise BrokenError(msg, remedy="Copy the file again from the scanner, or export it again.")
-        raise _RescanError
-
-    return check
 
 
 def _hash_if_likely_known(site: Site, source: Source, size: int) -> tuple[FileRecord, ...] | None:
@@ -302,19 +290,32 @@ def _slide_record(path: Path, source: Source, slide: str, size: int, metadata: M
 
 
 def _wait_for(site: Site, path: Path, content: str, claimed: AlreadyClaimed) -> str:
-    """Wait until the process that claimed the same content is through; return its slide."""
+    """Wait until the attempt that claimed the same content is through; return its slide.
+
+    Raises
+    ------
+    ConflictError
+        If that takes too long, or that attempt came to nothing, or was of another version of the slide.
+
+    """
     for _ in range(_WAIT_TURNS):
-        if claimed.state is SourceState.CURRENT or site.catalog.find_current(content) is not None:
-            return claimed.slide
+        # Asked in this order: a claim that is no longer open has either become current before, or never will.
+        is_open = any(attempt.attempt == claimed.attempt for attempt in site.catalog.open_attempts())
+        found = site.catalog.find_current(content)
+        if found is not None:
+            return found.slide
+        if not is_open:
+            break
         site.clock.sleep(_WAIT_SECONDS)
-    msg = f"Another process has been committing the content of {path} for a minute."
+    msg = f"Another process was just committing the content of {path}, or another version of it."
     raise ConflictError(msg, remedy="Run again: if it died, its work is finished or undone then.")
 
 
 def _exists(site: Site, path: Path, slide: str, metadata: Mapping[str, str]) -> IngestResult:
     """Report a slide that is there already; what the site says of it is brought up to date."""
     if metadata:
-        site.catalog.put_metadata({slide: dict(metadata)})
+        changed = NewEvent(EventKind.METADATA_CHANGED, site.actor, {"columns": sorted(metadata)})
+        site.catalog.put_metadata({slide: dict(metadata)}, changed)
     row = site.catalog.slide(slide)
     copies = [copy for copy in site.catalog.copies(slide) if copy.version == row.version]
     copy = copies[0]

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
-from wsistore.errors import Kind, WsistoreError
+from wsistore.errors import ConflictError, Kind, SiteError, WsistoreError
 from wsistore.ops.attempts import recover
 from wsistore.ops.ingesting import Progress, ingest_one
 from wsistore.ops.metadata import Metadata
@@ -63,15 +64,22 @@ def ingest(
     Raises
     ------
     SiteError
-        If there is no such tier.
+        If there is no such tier, or the site cannot be written.
     StorageError
         If the tier is not there.
+    InputError
+        If a row of `metadata` speaks of more than one of the slides.
 
     """
+    if site.catalog.read_only:
+        raise _read_only(site)
     chosen = tier or site.settings.tiers[0].name
     site.tier(chosen)
     recover(site)
-    return _run(site, list(_sources(paths, recursive)), chosen, jobs or site.jobs, metadata, found, progress)
+    sources = list(_sources(paths, recursive))
+    if metadata is not None:
+        metadata.check([source for source in sources if isinstance(source, Path)])
+    return _run(site, sources, chosen, jobs or site.jobs, metadata, found, progress)
 
 
 def _sources(paths: Iterable[Path], recursive: bool) -> Iterator[Path | IngestResult]:
@@ -101,21 +109,30 @@ def _run(
             waiting.append(source)
     waiting.reverse()
     hopeless: Failure | None = None
-    running: dict[Future[IngestResult], Path] = {}
+    running: set[Future[IngestResult]] = set()
+    stopped = Event()
+
+    def tell(phase: str, done: int, size: int, name: str) -> None:
+        if stopped.is_set():
+            msg = f"The ingest of {name} was interrupted."
+            raise ConflictError(msg, remedy="Run the same command again.")
+        progress(phase, done, size, name)
+
     with ThreadPoolExecutor(jobs, "wsistore-ingest") as pool:
-        while waiting or running:
-            while waiting and hopeless is None and len(running) < jobs:
-                path = waiting.pop()
-                running[pool.submit(_one, site, path, tier, metadata, progress)] = path
-            if not running:
-                break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for task in done:
-                running.pop(task)
-                result = task.result()
-                if result.error is not None and result.error.kind in _HOPELESS:
-                    hopeless = result.error
-                yield result
+        try:
+            while waiting or running:
+                while waiting and hopeless is None and len(running) < jobs:
+                    running.add(pool.submit(_one, site, waiting.pop(), tier, metadata, tell))
+                if not running:
+                    break
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for task in done:
+                    result = task.result()
+                    if result.error is not None and result.error.kind in _HOPELESS:
+                        hopeless = result.error
+                    yield result
+        finally:
+            stopped.set()  # an interruption, or nobody takes the results: what is under way ends and cleans up
     for path in reversed(waiting):
         yield IngestResult(slide=None, source=str(path), status=IngestStatus.FAILED, error=hopeless, tier=tier)
 
@@ -131,6 +148,11 @@ def _one(site: Site, path: Path, tier: str, metadata: Metadata | None, progress:
         _log.exception("%s failed in a way that wsistore does not know", path)
         unknown = WsistoreError(f"{path}: {error!r}.", remedy="Please report this with the log.")
         return _failed(path, unknown, tier, site.clock.monotonic_seconds() - started)
+
+
+def _read_only(site: Site) -> SiteError:
+    msg = f"The site {site.folder} is opened for reading only."
+    return SiteError(msg, kind=Kind.SITE_READ_ONLY, remedy="Open it for writing, or work where it can be written.")
 
 
 def _failed(path: Path, error: WsistoreError, tier: str | None = None, seconds: float = 0.0) -> IngestResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,8 @@ from wsistore.errors import Kind, MissingError, SiteError
 from wsistore.model import Mode
 from wsistore.ops.restoring import source_blocks
 from wsistore.ops.site import Site
-from wsistore.ops.stored import open_copy, safe_target, site_or_default
+from wsistore.ops.stored import commit_of, open_copy, safe_target, site_or_default
+from wsistore.ops.targets import translated
 from wsistore.slides.registry import open_source as open_vendor_source
 from wsistore.storage.base import SupportsLocalPath
 
@@ -53,7 +55,7 @@ def open_slide(path_or_url_or_id: str | Path, *, site: Site | None = None) -> Sl
     if opening.is_url(text):
         return opening.open_url(text)
     path = Path(text)
-    if path.exists():
+    if os.path.lexists(path):
         return opening.open_path(path)
     try:
         with site_or_default(site) as found:
@@ -69,7 +71,7 @@ def open_slide(path_or_url_or_id: str | Path, *, site: Site | None = None) -> Sl
 def open_stored(site: Site, slide: str) -> Slide:
     """Open a slide of a site, with label and macro from its companion."""
     key = site.catalog.resolve(slide)
-    _, storage, stored = open_copy(site, key)
+    copy, storage, stored = open_copy(site, key)
     if stored.companion.mode is Mode.WHOLE:
         return _open_whole(stored, key)
     source = map_source(stored)
@@ -78,7 +80,8 @@ def open_stored(site: Site, slide: str) -> Slide:
         return open_view(stored, source, index)
 
     pictures = opening.loaders(stored.companion.associated, open_file)
-    return Slide(TierStore(storage, stored.place.store), key, associated=pictures)
+    required = [record.key for record in commit_of(copy).objects]
+    return Slide(TierStore(storage, stored.place.store, required=required), key, associated=pictures)
 
 
 def open_source(slide: str, name: str | None = None, *, site: Site | None = None) -> io.BufferedReader:
@@ -115,7 +118,8 @@ def open_source(slide: str, name: str | None = None, *, site: Site | None = None
 def _open_whole(stored: StoredSlide, name: str) -> Slide:
     """Open a slide that is kept whole through its vendor's library, which needs files with their own names."""
     with ExitStack() as cleanup:
-        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wsistore-")))
+        with translated(Path(tempfile.gettempdir())):
+            folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wsistore-")))
         for number, file in enumerate(stored.companion.files):
             _place_file(stored, number, safe_target(folder, file.name))
         source = open_vendor_source(folder / stored.companion.files[0].name)
@@ -124,11 +128,12 @@ def _open_whole(stored: StoredSlide, name: str) -> Slide:
 
 
 def _place_file(stored: StoredSlide, number: int, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    key = stored.place.source(number)
-    if isinstance(stored.storage, SupportsLocalPath):
-        target.symlink_to(stored.storage.local_path(key).resolve())
-        return
-    with target.open("wb") as out:
-        for block in source_blocks(stored, map_source(stored), number):
-            out.write(block)
+    storage, key = stored.storage, stored.place.source(number)
+    with translated(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if storage.properties.local_files and isinstance(storage, SupportsLocalPath):
+            target.symlink_to(storage.local_path(key).resolve())
+            return
+        with target.open("wb") as out:
+            for block in source_blocks(stored, map_source(stored), number):
+                out.write(block)

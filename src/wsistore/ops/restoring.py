@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkstemp
 
 from wsistore.compress.extents import SourceMap, map_source
 from wsistore.compress.reader import StoredSlide
 from wsistore.compress.source_file import SourceFileView
-from wsistore.errors import ConflictError, FullError, IntegrityError, Kind, StorageError
+from wsistore.errors import ConflictError, IntegrityError, Kind
 from wsistore.events import EventKind
 from wsistore.ops.site import Site
 from wsistore.ops.stored import open_copy, safe_target
+from wsistore.ops.targets import new_file, translated
 from wsistore.units import MIB
 
 _BLOCK_BYTES = 4 * MIB
@@ -92,12 +92,13 @@ def source_blocks(stored: StoredSlide, source: SourceMap, number: int) -> Iterat
 def _is_there(stored: StoredSlide, number: int, target: Path) -> bool:
     """Say whether `target` is the file already."""
     file = stored.companion.files[number]
-    if not os.path.lexists(target):
-        return False
-    if target.is_file() and target.stat().st_size == file.size_bytes:
-        with target.open("rb") as handle:
-            if hashlib.file_digest(handle, "sha256").hexdigest() == file.sha256:
-                return True
+    with translated(target):
+        if not os.path.lexists(target):
+            return False
+        if target.is_file() and target.stat().st_size == file.size_bytes:
+            with target.open("rb") as handle:
+                if hashlib.file_digest(handle, "sha256").hexdigest() == file.sha256:
+                    return True
     msg = f"{target} is in the way and is not what would be restored."
     raise ConflictError(msg, kind=Kind.TARGET_EXISTS, remedy="Give another folder, or move that file away.")
 
@@ -106,52 +107,22 @@ def _write_file(
     stored: StoredSlide, source: SourceMap, number: int, target: Path, progress: Callable[[int], None]
 ) -> None:
     file, digest = stored.companion.files[number], hashlib.sha256()
-    temporary: Path | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = mkstemp(dir=target.parent, prefix=".wsistore-", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb", buffering=0) as out, ThreadPoolExecutor(1, "wsistore-hash") as pool:
-            hashing = None
-            for block in source_blocks(stored, source, number):
-                if hashing is not None:
-                    hashing.result()
-                hashing = pool.submit(digest.update, block)
-                _write_all(out.fileno(), block)
-                progress(len(block))
+    with new_file(target) as out, ThreadPoolExecutor(1, "wsistore-hash") as pool:
+        hashing = None
+        for block in source_blocks(stored, source, number):
+            if hashing is not None:
+                hashing.result()
+            hashing = pool.submit(digest.update, block)
+            _write_all(out.fileno(), block)
+            progress(len(block))
+        if hashing is not None:
+            hashing.result()
         if digest.hexdigest() != file.sha256:
             msg = f"{file.name}, rebuilt from slide {stored.place.slide}, is not what was ingested."
             raise IntegrityError(msg, remedy="Run 'wsistore verify', and restore from another copy.")
-        _publish(temporary, target)
-        temporary = None
-    except OSError as error:
-        kind = FullError if error.errno in {28, 122} else StorageError
-        msg = f"{target} cannot be written: {error.strerror}."
-        raise kind(msg, remedy="Make room or give another folder, and run again.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    """Give the file its name, never over another one, with the permissions that a new file has here."""
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
-    handle = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
-        os.link(temporary, target)
-    except FileExistsError as error:
-        msg = f"{target} appeared while it was being restored."
-        raise ConflictError(msg, kind=Kind.TARGET_EXISTS, remedy="Give another folder.") from error
-    temporary.unlink()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ from wsistore import settings as site_settings
 from wsistore.catalog import Catalog, create
 from wsistore.catalog.owner import Owner
 from wsistore.clock import Clock, SystemClock
+from wsistore.errors import Kind, SiteError, StorageError
 from wsistore.events import EventKind
 from wsistore.settings import Settings, TierSettings
-from wsistore.storage.base import Storage
+from wsistore.storage.base import MARKER_KEY, Storage
 from wsistore.storage.open import check_tier, create_tier, open_storage
 from wsistore.storage.retry import RetryPolicy, RetryStorage
 
@@ -102,18 +103,50 @@ class Site:
 def init_site(folder: Path, *, name: str = "") -> Settings:
     """Make a new site in `folder`: settings, catalogue, and the tiers hot, warm and cold beside them.
 
+    One that was interrupted half-way is finished by running it again.
+
     Raises
     ------
     SiteError
         If `folder` is a site already, or cannot be written.
+    ConflictError
+        If the place of a tier is another site's.
+    StorageError
+        If a tier cannot be written.
 
     """
-    made = site_settings.write_new(folder, name=name)
+    try:
+        made = site_settings.write_new(folder, name=name)
+    except SiteError as error:
+        if error.kind is not Kind.SITE_EXISTS:
+            raise
+        made = site_settings.load(folder)
+        if not _is_unfinished(made):
+            raise
     for tier in made.tiers:
         storage = open_storage(tier.url)
         create_tier(storage, tier.id, tier.name)
     create(made.catalog_url)
     return made
+
+
+def _is_unfinished(made: Settings) -> bool:
+    """Say whether a site was never used: it has no catalogue, and its tiers hold nothing.
+
+    A site that lost its catalogue is no such site: a new, empty one would hide that.
+    """
+    catalog = Path(made.catalog_url.removeprefix("sqlite:///"))
+    if os.path.lexists(catalog):
+        return False
+    for tier in made.tiers:
+        storage = open_storage(tier.url)
+        try:
+            if any(info.key != MARKER_KEY for info in storage.list()):
+                return False
+        except StorageError as error:
+            if error.kind is not Kind.TIER_MISSING:
+                return False
+    return True
 
 
 def open_site(
@@ -140,7 +173,8 @@ def open_site(
 
 
 def _account() -> str:
+    # Not getpass.getuser: it believes $LOGNAME, and the audit trail should not.
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in some containers
-        return f"uid-{os.getuid()}"
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # no name for this user id, as in some containers
+        return f"uid-{os.geteuid()}"

@@ -13,6 +13,8 @@ from wsistore.errors import IntegrityError, Kind, MissingError, StorageError
 from wsistore.model import CopyState
 from wsistore.ops.site import Site, open_site
 from wsistore.storage.base import Storage
+from wsistore.tiers import commits
+from wsistore.tiers.commits import Commit
 
 
 @contextmanager
@@ -35,8 +37,13 @@ def place_of(copy: CopyRow) -> Place:
     return Place(copy.slide, copy.attempt)
 
 
+def commit_of(copy: CopyRow) -> Commit:
+    """Return what a copy's commit says, as the catalogue keeps it."""
+    return commits.decode(copy.commit_body.encode(), where=copy.commit_key)
+
+
 def open_copy(site: Site, slide: str) -> tuple[CopyRow, Storage, StoredSlide]:
-    """Open the first copy of a slide that can be opened.
+    """Open the first copy of a slide that can be opened and that describes the source which the catalogue knows.
 
     Raises
     ------
@@ -50,13 +57,22 @@ def open_copy(site: Site, slide: str) -> tuple[CopyRow, Storage, StoredSlide]:
     for copy in current_copies(site, slide):
         try:
             storage = site.tier(copy.tier)
-            return copy, storage, StoredSlide(storage, place_of(copy))
+            stored = StoredSlide(storage, place_of(copy))
+            _check_files(site, copy, stored)
         except (StorageError, IntegrityError) as error:
             failure = error
+        else:
+            return copy, storage, stored
     if failure is not None:
         raise failure
     msg = f"The slide {slide} has no committed copy."
     raise MissingError(msg, kind=Kind.SLIDE_MISSING, remedy="Ingest its source again.")
+
+
+def _check_files(site: Site, copy: CopyRow, stored: StoredSlide) -> None:
+    if stored.companion.files != site.catalog.source(copy.slide, copy.version).files:
+        msg = f"The companion of slide {copy.slide} in {stored.storage.url} describes another source."
+        raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
 
 
 def safe_target(folder: Path, name: str) -> Path:
@@ -69,7 +85,7 @@ def safe_target(folder: Path, name: str) -> Path:
 
     """
     target = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts or "\0" in name:
         msg = f"The stored file name {name!r} leads out of its folder."
         raise IntegrityError(msg, remedy="Restore the slide from another copy.")
     return target

@@ -155,6 +155,18 @@ def is_abandoned(name: str) -> bool:
     return False
 
 
+def is_of_this_machine(name: str) -> bool:
+    """Return whether a temporary file was made by a process that `is_abandoned` can ask for."""
+    return name.startswith(f"{_host()}-")
+
+
 def _host() -> str:
-    """Return a short stand-in for this machine's name, which may hold any character."""
-    return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:8]
+    """Return a short stand-in for this machine's name, which may hold any character, and its process namespace.
+
+    Containers may share a name, never their processes.
+    """
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return hashlib.sha256(os.fsencode(f"{os.uname().nodename}/{namespace}")).hexdigest()[:8]

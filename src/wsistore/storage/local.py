@@ -122,7 +122,7 @@ class LocalStorage:
             if not os.path.isdir(path):  # a folder of other objects is no object of this name
                 raise translate(error, self._url, key, "deleted") from error
 
-    def clean_temporary(self, older_than: datetime) -> int:
+    def clean_temporary(self, older_than: datetime, *, crashed_here: bool = False) -> int:
         """Remove what dead processes left of objects that they never finished.
 
         Parameters
@@ -130,6 +130,8 @@ class LocalStorage:
         older_than
             Files changed since then are left alone, and so are those of processes that still run on this machine.
             The time of change is the file server's: leave a margin of a day where other machines write to the tier.
+        crashed_here
+            Also remove, whatever their age, the files of processes of this machine that have certainly ended.
 
         Returns
         -------
@@ -153,7 +155,9 @@ class LocalStorage:
                 path = os.path.join(self._temporary, name)
                 with suppress(FileNotFoundError):  # its own process was faster
                     modified = _posix.moment(os.stat(path, follow_symlinks=False).st_mtime_ns)
-                    if modified < older_than and _posix.is_abandoned(os.fsdecode(name)):
+                    text = os.fsdecode(name)
+                    is_due = modified < older_than or (crashed_here and _posix.is_of_this_machine(text))
+                    if is_due and _posix.is_abandoned(text):
                         os.unlink(path)
                         removed += 1
         return removed
