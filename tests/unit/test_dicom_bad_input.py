@@ -220,6 +220,7 @@ def test_a_truncated_instance_of_another_coding_is_told(tmp_path: Path) -> None:
         {"TotalPixelMatrixRows": 2**31, "TotalPixelMatrixColumns": 2**31, "NumberOfFrames": 1},
         {"TotalPixelMatrixRows": 2**32 - 1, "TotalPixelMatrixColumns": 1, "NumberOfFrames": 1},
         {"TotalPixelMatrixRows": 2**22, "TotalPixelMatrixColumns": 2**22, "Rows": 1, "Columns": 1},
+        {"TotalPixelMatrixRows": 2**31, "Rows": 65535, "NumberOfFrames": 1},
         {"NumberOfFrames": 2**31 - 1},
     ],
 )
@@ -352,6 +353,17 @@ def test_a_sequence_of_countless_items_is_refused_in_time(tmp_path: Path, item: 
     path.write_bytes(whole[:at] + struct.pack("<HH2sHL", 0x0008, 0x1115, b"SQ", 0, len(body)) + body + whole[at:])
 
     assert error_of(tmp_path).kind is Kind.SOURCE_IMPLAUSIBLE
+
+
+def test_positions_nested_without_end_are_refused(tmp_path: Path) -> None:
+    path = one(tmp_path, sparse=True)
+    whole = path.read_bytes()
+    groups = struct.pack("<HH2sH", 0x5200, 0x9230, b"SQ", 0)
+    at = whole.index(groups)
+    inner = struct.pack("<HH2sHL", 0x0048, 0x021A, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    path.write_bytes(whole[:at] + groups + b"\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + inner * 20_000)
+
+    assert "nested too deeply" in error_of(tmp_path).message
 
 
 def test_a_long_private_value_is_passed_over(tmp_path: Path) -> None:

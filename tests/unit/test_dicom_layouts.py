@@ -411,12 +411,12 @@ def test_fragments_that_nothing_tells_apart_are_kept_whole(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_offsets_beyond_32_bits(tmp_path: Path, parts: int) -> None:
-    """Three frames of 1.5 GiB each, in a file with holes: read by their ends alone, with a table that overflowed."""
-    (path,) = write_series(tmp_path, [LARGE[:64, :144]], tile=TILE)
-    frames = code_frames(LARGE[:64, :144], TILE, "jpeg", None, 85).data
+    """Four frames of 1.5 GiB each, in a file with holes: read by their ends alone, with a table that overflowed."""
+    (path,) = write_series(tmp_path, [picture(64, 192)], tile=TILE)
+    frames = code_frames(picture(64, 192), TILE, "jpeg", None, 85).data
     first_bytes, frame_bytes = 1 << 20, 3 << 29
     stride = frame_bytes + 8 * parts
-    put_pixels(path, items(table=b"".join((k * stride % 2**32).to_bytes(4, "little") for k in range(3)), end=False))
+    put_pixels(path, items(table=b"".join((k * stride % 2**32).to_bytes(4, "little") for k in range(4)), end=False))
     head = path.read_bytes()
     with path.open("r+b") as file:
         for number, frame in enumerate(frames):
@@ -435,9 +435,9 @@ def test_offsets_beyond_32_bits(tmp_path: Path, parts: int) -> None:
     source = read(tmp_path)
 
     segments = source.levels[0].segments
-    assert segments["tile"].tolist() == [tile for tile in range(3) for _ in range(parts)]
-    assert segments["length"].sum() == 3 * frame_bytes
-    assert int(segments["offset"][-1]) > 1 << 31
+    assert segments["tile"].tolist() == [tile for tile in range(4) for _ in range(parts)]
+    assert segments["length"].sum() == 4 * frame_bytes
+    assert int(segments["offset"][-1]) > 1 << 32
     assert source.warnings == ()
 
 

@@ -482,6 +482,13 @@ def test_files_without_a_suffix_are_found(tmp_path: Path) -> None:
     assert [file.name for file in read(tmp_path).files] == ["IM000001"]
 
 
+def test_a_hidden_file_is_read_when_it_is_named(tmp_path: Path) -> None:
+    hidden = one(tmp_path).rename(tmp_path / ".level-0.dcm")
+
+    assert [file.name for file in read(hidden).files] == [".level-0.dcm"]
+    assert series_in(tmp_path) == {}
+
+
 def test_other_files_are_passed_over(tmp_path: Path) -> None:
     path = one(tmp_path)
     (tmp_path / "notes.txt").write_text("no instance")

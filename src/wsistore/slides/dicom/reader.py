@@ -81,6 +81,8 @@ def _read(path: Path) -> Source | None:
         raise UnsupportedError(msg, kind=Kind.NOT_A_SLIDE, remedy="Name the folder of a series instead.")
     else:
         found = [one for one in seen.instances if one.series == chosen.series]
+        if chosen not in found:  # a hidden file, named on purpose
+            found.insert(0, chosen)
     _check_class(path, found)
     found, warnings = _without_copies(found)
     warnings += [f"{name} is no DICOM instance and is not kept" for name in seen.passed_over if path.is_dir()]
