@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,14 @@ class SourceMap:
     folded: frozenset[str]
     """Keys of the shards that folds lie in."""
     files: tuple[npt.NDArray[np.void], ...]
+
+    def uses(self) -> Counter[str]:
+        """Return how many extents each object answers."""
+        counts: Counter[str] = Counter()
+        for extents in self.files:
+            origins, found = np.unique(extents["origin"][extents["origin"] >= 0], return_counts=True)
+            counts.update({self.objects[n]: c for n, c in zip(origins.tolist(), found.tolist(), strict=True)})
+        return counts
 
 
 @dataclass(slots=True)

@@ -100,10 +100,8 @@ class StoredSlide:
             If the shard's index does not have it.
 
         """
-        found, _ = self.array(level)
-        shard, slot = (int(a[0]) for a in found.shard_of_chunk(np.array([chunk], np.int64)))
+        key, shard, slot = self._shard_of(level, chunk)
         entry = self.index(level, shard)[slot]
-        key = self.place.store + found.shard_key(shard)
         if entry["nbytes"] == shards.ABSENT:
             msg = f"Chunk {chunk} is missing from {key}."
             raise IntegrityError(msg, remedy=_REMEDY)
@@ -133,7 +131,7 @@ class StoredSlide:
         try:
             scans = fold.split(self.chunk(level, chunk))
         except fold.FoldError as error:
-            msg = f"Chunk {chunk} of level {level} of slide {self.place.slide} is damaged: {error}."
+            msg = f"Chunk {chunk} in {self._shard_of(level, chunk)[0]} is damaged: {error}."
             raise IntegrityError(msg, remedy=_REMEDY) from error
         with self._lock:
             if (level, chunk) not in self._folds:
@@ -143,6 +141,12 @@ class StoredSlide:
                 _, dropped = self._folds.popitem(last=False)
                 self._folds_bytes -= sum(map(len, dropped))
         return scans
+
+    def _shard_of(self, level: int, chunk: int) -> tuple[str, int, int]:
+        """Return the key and number of the shard that a chunk is in, and its place in the index."""
+        found, _ = self.array(level)
+        shard, slot = (int(a[0]) for a in found.shard_of_chunk(np.array([chunk], np.int64)))
+        return self.place.store + found.shard_key(shard), shard, slot
 
     def _get(self, key: str, part: Span | Tail | None = None) -> bytes:
         try:

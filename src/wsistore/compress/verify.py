@@ -7,7 +7,7 @@ object's own hash and the hash of the file that is being rebuilt. Only what is a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ class _Cursor:
         """Yield the bytes of a range; those that have passed already are read again."""
         if start < self._start:
             part = min(length, self._start - start)
-            yield self._storage.get(self.record.key, Span(start, part))
+            yield from _ranges(self._storage, self.record.key, start, part)
             start, length = start + part, length - part
         while length > 0:
             while start >= self.end:
@@ -95,23 +95,33 @@ class _Cursor:
             raise IntegrityError(msg, remedy=_REMEDY)
 
 
+def _ranges(storage: Storage, key: str, start: int, length: int) -> Iterator[bytes]:
+    """Yield a range that no stream passes any more, in blocks."""
+    for offset in range(start, start + length, _BLOCK_BYTES):
+        yield storage.get(key, Span(offset, min(_BLOCK_BYTES, start + length - offset)))
+
+
 class _Pass:
     """The cursors of one verification."""
 
-    def __init__(self, storage: Storage, records: Sequence[ObjectRecord], pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, storage: Storage, records: Sequence[ObjectRecord], uses: Mapping[str, int], pool: ThreadPoolExecutor
+    ) -> None:
         self._storage, self._pool = storage, pool
         self._waiting = {record.key: record for record in records}
         self._open: dict[str, _Cursor] = {}
+        self._uses = dict(uses)
 
     def take(self, key: str, start: int, length: int) -> Iterator[bytes | memoryview]:
+        self._uses[key] -= 1
         cursor = self._open.get(key)
         if cursor is None and key in self._waiting and len(self._open) < _OPEN_STREAMS:
             cursor = self._open[key] = _Cursor(self._storage, self._waiting.pop(key), self._pool)
         if cursor is None:
-            yield self._storage.get(key, Span(start, length))
+            yield from _ranges(self._storage, key, start, length)
             return
         yield from cursor.take(start, length)
-        if start + length >= cursor.record.size_bytes:
+        if not self._uses[key]:  # nothing more is asked of it: its stream makes room for the next
             self._close(key)
 
     def finish(self) -> None:
@@ -160,13 +170,13 @@ def verify_copy(
     """
     try:
         with ThreadPoolExecutor(1, "wsistore-verify") as pool:
-            reading = _Pass(storage, objects, pool)
             slide = StoredSlide(storage, place)
             if slide.companion.files != tuple(files):
                 msg = f"The companion of slide {place.slide} in {storage.url} describes another source."
                 raise IntegrityError(msg, remedy=_REMEDY)
             source = map_source(slide)
             _check_complete(slide, source, objects)
+            reading = _Pass(storage, objects, source.uses(), pool)
             for number in range(len(files)):
                 _rebuild(slide, source, number, reading, progress)
             reading.finish()
@@ -204,5 +214,6 @@ def _rebuild(
                 done += len(part)
         progress(length)
     if digest.hexdigest() != file.sha256:
+        reading.finish()  # an object that is damaged is the better thing to name
         msg = f"{file.name}, rebuilt from slide {slide.place.slide} in {slide.storage.url}, is not what was ingested."
         raise IntegrityError(msg, remedy=_REMEDY)
