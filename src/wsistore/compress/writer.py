@@ -18,6 +18,7 @@ from wsistore.compress.recording import Recorder
 from wsistore.compress.shard_writer import CheckTile
 from wsistore.compress.skeleton import SkeletonIndex
 from wsistore.compress.source_bytes import SourceBytes
+from wsistore.errors import InputError
 from wsistore.model import FileRecord, Mode, ObjectRecord
 from wsistore.slides.base import Source
 from wsistore.slides.regions import WholeReader
@@ -180,8 +181,20 @@ def _write_whole(
     tasks = [pool.submit(copy, number) for number in range(len(source.files))]
     try:
         recorder.put(place.store + "zarr.json", metadata.dump(metadata.root(source)))
-        with WholeReader(source.files[0].path) as reader:
-            picture = np.asarray(reader.read_thumbnail(thumbnail.EDGE), np.uint8)
-        _put_picture(source, picture, recorder, place)
+        picture = _library_picture(source)
+        if picture is not None:
+            _put_picture(source, picture, recorder, place)
     finally:
         _run(tasks)
+
+
+def _library_picture(source: Source) -> thumbnail.Picture | None:
+    """Return the thumbnail of a `whole` slide; None where no library here decodes its pixels.
+
+    The readers have looked at the files: what they describe is sound. It is kept, and its pixels wait for a decoder.
+    """
+    try:
+        with WholeReader(source.files[0].path) as reader:
+            return np.asarray(reader.read_thumbnail(thumbnail.EDGE), np.uint8)
+    except InputError:
+        return None

@@ -15,7 +15,7 @@ from wsistore.compress.extents import map_source
 from wsistore.compress.reader import StoredSlide
 from wsistore.compress.source_file import open_view
 from wsistore.compress.zarr_store import TierStore
-from wsistore.errors import Kind, MissingError, SiteError
+from wsistore.errors import InputError, Kind, MissingError, SiteError, UnsupportedError
 from wsistore.model import Mode
 from wsistore.ops.restoring import source_blocks
 from wsistore.ops.site import Site
@@ -122,8 +122,13 @@ def _open_whole(stored: StoredSlide, name: str) -> Slide:
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wsistore-")))
         for number, file in enumerate(stored.companion.files):
             _place_file(stored, number, safe_target(folder, file.name))
-        source = open_vendor_source(folder / stored.companion.files[0].name)
-        slide = opening.open_vendor(source, name)
+        try:
+            source = open_vendor_source(folder / stored.companion.files[0].name)
+            slide = opening.open_vendor(source, name)
+        except InputError as error:
+            msg = f"Slide {name} is kept whole ({stored.companion.mode_reason}), and nothing here decodes its pixels."
+            remedy = "Restore its files and open them with the vendor's software."
+            raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy=remedy) from error
         return slide.closing_with(cleanup.pop_all().close)
 
 
