@@ -32,6 +32,7 @@ from tests.site_kit import (
 )
 from wsistore import ops
 from wsistore.ops import sources
+from wsistore.slides import registry
 from wsistore.storage.base import MARKER_KEY
 from wsistore.testing import mutate
 from wsistore.testing.dicom import write_series
@@ -395,7 +396,7 @@ def test_odd_names_come_back(tmp_path: Path, site: Path, name: str) -> None:
 
 
 def test_bug_in_a_reader_keeps_no_other_slide_out(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = sources.open_source
+    plain = registry.open_source
 
     def buggy(path: Path, *, scan_all: bool = False) -> object:
         if path.name == "b.svs":

@@ -153,9 +153,8 @@ def test_process_dies_at_every_storage_call(
             assert_sound(site)
             assert_all_restore(site, {"a.tiff": files_of(slide)})
     with capsys.disabled():
-        sys.stdout.write(
-            f"\n{len(calls)} storage calls, dying {'after' if after else 'before'} each; {finished} finished\n"
-        )
+        moment = "after" if after else "before"
+        sys.stdout.write(f"\n{len(calls)} storage calls, dying {moment} each; {finished} finished\n")
     # Only who dies at the commit's own call has claimed; whether before or after it, the recovery finishes.
     assert finished >= 1
 
