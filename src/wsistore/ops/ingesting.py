@@ -212,40 +212,17 @@ def _commit(
     version: int,
     metadata: Mapping[str, str],
 ) -> IngestResult:
-    verified_at = iso(site.clock.now())
-    size = sum(file.size_bytes for file in draft.files)
-    commit = Commit(
-        slide=attempt.slide,
-        number=version,
-        attempt=attempt.attempt,
-        mode=source.mode,
-        preset=Preset.KEEP,
-        fingerprint=fingerprint(draft.files),
-        bytes_source=size,
-        evidence=Evidence.READ_BACK,
-        verified_at=verified_at,
-        objects=draft.objects,
-    )
-    body = encode(commit)
-    copy = CopyRecord(
-        tier=attempt.tier,
-        n=version,
-        preset=commit.preset,
-        bytes_stored=commit.bytes_stored + len(body),
-        objects=len(commit.objects) + 1,
-        evidence=commit.evidence,
-        verified_at=verified_at,
-        commit_key=commit.key,
-        commit_body=body.decode(),
-    )
+    commit = _commit_of(site, source, attempt, draft, version)
+    copy = _copy_of(attempt, commit)
+    before = version - 1 if version > 1 else None
     try:
         site.catalog.claim(
             attempt.attempt,
             fingerprint=commit.fingerprint,
-            slide=_slide_record(path, source, attempt.slide, size, metadata),
+            slide=_slide_record(path, source, attempt.slide, commit.bytes_source, metadata),
             source=SourceRecord(n=version, files=draft.files, path=str(path)),
             copy=copy,
-            supersedes=version - 1 if version > 1 else None,
+            supersedes=before,
         )
     except AlreadyClaimed as claimed:
         give_up(site, attempt, f"slide {claimed.slide} has the same content")
@@ -262,13 +239,43 @@ def _commit(
         source=str(path),
         status=IngestStatus.INGESTED,
         mode=source.mode,
-        bytes_source=size,
+        bytes_source=commit.bytes_source,
         bytes_stored=copy.bytes_stored,
         objects=copy.objects,
-        verified_at=verified_at,
+        verified_at=copy.verified_at,
         tier=attempt.tier,
         warnings=(*source.warnings, *((source.mode_reason,) if source.mode_reason else ())),
-        supersedes=version - 1 if version > 1 else None,
+        supersedes=before,
+    )
+
+
+def _commit_of(site: Site, source: Source, attempt: Attempt, draft: Draft, version: int) -> Commit:
+    return Commit(
+        slide=attempt.slide,
+        number=version,
+        attempt=attempt.attempt,
+        mode=source.mode,
+        preset=Preset.KEEP,
+        fingerprint=fingerprint(draft.files),
+        bytes_source=sum(file.size_bytes for file in draft.files),
+        evidence=Evidence.READ_BACK,
+        verified_at=iso(site.clock.now()),
+        objects=draft.objects,
+    )
+
+
+def _copy_of(attempt: Attempt, commit: Commit) -> CopyRecord:
+    body = encode(commit)
+    return CopyRecord(
+        tier=attempt.tier,
+        n=commit.number,
+        preset=commit.preset,
+        bytes_stored=commit.bytes_stored + len(body),
+        objects=len(commit.objects) + 1,
+        evidence=commit.evidence,
+        verified_at=commit.verified_at,
+        commit_key=commit.key,
+        commit_body=body.decode(),
     )
 
 
