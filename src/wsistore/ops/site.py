@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from wsistore import settings as site_settings
-from wsistore.catalog import Catalog, create
+from wsistore.catalog import Catalog, TierRecord, create
 from wsistore.catalog.owner import Owner
 from wsistore.clock import Clock, SystemClock
 from wsistore.errors import Kind, SiteError, StorageError
@@ -37,6 +37,7 @@ class Site:
     actor: str
     """Who acts, as events name them."""
     _tiers: dict[str, Storage] = field(default_factory=dict)
+    _noted: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def tier_settings(self, name: str) -> TierSettings:
@@ -56,7 +57,7 @@ class Site:
         Raises
         ------
         SiteError
-            If there is no such tier.
+            If there is no such tier, or the catalogue knows another one by this name.
         StorageError
             If its place is gone, or is not this tier.
 
@@ -73,7 +74,15 @@ class Site:
                 )
                 self._tiers[name] = storage
         check_tier(storage, found.id)
+        if name not in self._noted and not self.catalog.read_only:
+            self._note_tier(TierRecord(name=found.name, id=found.id, url=found.url))
         return storage
+
+    def _note_tier(self, tier: TierRecord) -> None:
+        """Let the catalogue know a tier: copies name it, and the settings file can be lost."""
+        if tier not in self.catalog.tiers():
+            self.catalog.put_tier(tier)
+        self._noted.add(tier.name)
 
     @property
     def jobs(self) -> int:
