@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -93,8 +94,10 @@ def exit_code(codes: set[int]) -> int:
     return next(iter(codes), 0)
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the log to stderr: warnings, or everything that wsistore says."""
+def set_up_output(*, verbose: bool) -> None:
+    """Send the log to stderr: warnings, or everything that wsistore says; print what the locale lacks as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("wsistore").setLevel(logging.DEBUG if verbose else logging.WARNING)
     # Vendors' files break DICOM's rules all the time; what matters of it, the readers say themselves.

@@ -9,7 +9,7 @@ import typer
 
 from wsistore import __version__
 from wsistore.cli import site, slides
-from wsistore.cli.context import ANY_PATH, Options, set_up_logging
+from wsistore.cli.context import ANY_PATH, Options, set_up_output
 
 app = typer.Typer(
     name="wsistore",
@@ -23,6 +23,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"wsistore {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def wsistore(
     context: typer.Context,
@@ -33,13 +39,12 @@ def wsistore(
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Keep whole slide images: one copy that is the vendor's file and OME-Zarr at once, byte for byte."""
-    if version:
-        typer.echo(f"wsistore {__version__}")
-        raise typer.Exit
-    set_up_logging(verbose=verbose)
+    set_up_output(verbose=verbose)
     context.obj = Options(folder)
 
 

@@ -52,9 +52,13 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console that breaks no lines where nobody looks: pipes and files get whole ones."""
     from rich.console import Console  # as above
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _NO_WIDTH
-    return Console(file=stream, highlight=False, soft_wrap=width is not None, width=width)
+    return Plain(file=stream, highlight=False, soft_wrap=width is not None, width=width)
 
 
 def print_error(error: WsistoreError, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,10 +75,10 @@ def open_stored(site: Site, slide: str) -> Slide:
     copy, storage, stored = open_copy(site, key)
     if stored.companion.mode is Mode.WHOLE:
         return _open_whole(stored, key)
-    source = map_source(stored)
+    mapped = cache(lambda: map_source(stored))  # reads every shard's index: only for those who want a picture
 
     def open_file(index: int) -> BinaryIO:
-        return open_view(stored, source, index)
+        return open_view(stored, mapped(), index)
 
     pictures = opening.loaders(stored.companion.associated, open_file)
     required = [record.key for record in commit_of(copy).objects]
