@@ -124,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, errors = stdout(), stderr()
     report = Report("ingest", {key: least for part in options.parts for key, least in FLOORS[part].items()})
     try:
-        with errors.status("starting") as status:
+        # On one console with the tables, where there is a terminal: two would write over each other.
+        with (console if console.is_terminal else errors).status("starting") as status:
             _measure(options, console, status.update, report)
     except (WorkerError, OSError) as error:
         errors.print(f"The benchmark failed: {error}", markup=False)
@@ -161,9 +162,7 @@ def _measure_slides(
     if not heeds_dropping(folder):
         console.print(f"Mind: {folder} is on a file system that keeps files in memory; no read is uncached.")
     path, which = jpeg_slide(folder)
-    console.print(
-        f"The slide is {which}. Each run writes to a fresh folder; the source is in the page cache for all.\n"
-    )
+    console.print(f"Slide: {which}. Each run writes to a fresh folder; the source is in the page cache for all.\n")
     warm_up = warm_up_slide(folder)
     with started((WSIDICOMIZER, WSIC), warm_up, folder) as peers:
         setting = Setting(folder, warm_up, peers, console, tell, report)
@@ -261,7 +260,7 @@ def _peer_run(slide: Slide, peer: Peer, worker: Worker) -> Callable[[int], float
     def run(number: int) -> float:
         folder = slide.fresh(f"{peer.name}-{number}")
         seconds = float(worker.call("convert", source=slide.path, folder=folder)["seconds"])
-        if number == 0:
+        if number == 0 and not slide.key:
             found = worker.call("check", source=slide.path, folder=folder)
             if found["changed"]:
                 msg = (

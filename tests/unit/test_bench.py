@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench import ingest
-from bench.support.disk import read_through
+from bench.support.disk import cached_share, read_through
 from bench.support.environments import UnavailableError
 from bench.support.peers import WSIC, WSIDICOMIZER, Peer, started
 from bench.support.places import REPOSITORY, real_slide, workspace
@@ -184,6 +184,13 @@ def test_reading_through_counts_all_bytes(tmp_path: Path) -> None:
     (tmp_path / "two").write_bytes(bytes(7))
     assert read_through(tmp_path) == 12
     assert read_through(tmp_path / "two") == 7
+
+
+def test_file_that_was_just_read_is_in_the_page_cache(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1_000_001))  # not whole pages
+    read_through(path)
+    assert cached_share(path) == 1.0
 
 
 def test_scan_of_a_jpeg_skips_markers_within_its_tables() -> None:
