@@ -28,6 +28,8 @@ LAYOUT_DTYPE = np.dtype(
 number over the level's chunk grid): of the `piece`-th tile in it (0 where a chunk is one tile), from byte `skip` of
 that tile's payload on. Sorted by file and offset, free of overlaps."""
 
+_GROUP_ROWS = 262_144
+"""Rows of a row group of the Parquet file: what it takes in memory beside the table itself."""
 _MOST_ROWS = 2**25
 """The largest slides in use have a million tiles or strips."""
 
@@ -117,18 +119,21 @@ def gaps(table: npt.NDArray[np.void], sizes: Sequence[int]) -> npt.NDArray[np.vo
 def encode(table: npt.NDArray[np.void]) -> bytes:
     """Return the layout as a Parquet file, delta-coded and zstd-compressed."""
     names = list(LAYOUT_DTYPE.names or ())
-    arrow = pa.table({name: np.ascontiguousarray(table[name]) for name in names})
+    schema = pa.schema([(name, pa.from_numpy_dtype(LAYOUT_DTYPE[name])) for name in names])
     sink = io.BytesIO()
-    pq.write_table(
-        arrow,
+    with pq.ParquetWriter(
         sink,
+        schema,
         compression="zstd",
         compression_level=9,
         use_dictionary=False,
         column_encoding=dict.fromkeys(names, "DELTA_BINARY_PACKED"),
         write_statistics=False,
         store_schema=False,
-    )
+    ) as writer:
+        for start in range(0, len(table), _GROUP_ROWS):
+            block = table[start : start + _GROUP_ROWS]
+            writer.write_table(pa.table({name: np.ascontiguousarray(block[name]) for name in names}, schema))
     return sink.getvalue()
 
 
@@ -145,8 +150,12 @@ def decode(data: bytes, *, where: str) -> npt.NDArray[np.void]:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             _check_size(file.metadata)
             table = np.zeros(file.metadata.num_rows, LAYOUT_DTYPE)
-            for name in LAYOUT_DTYPE.names or ():  # one at a time: together they would take the memory twice
-                table[name] = file.read([name], use_threads=False).column(0).to_numpy()
+            start = 0
+            for group in range(file.metadata.num_row_groups):
+                rows = file.read_row_group(group, use_threads=False)
+                for name in LAYOUT_DTYPE.names or ():
+                    table[name][start : start + rows.num_rows] = rows.column(name).to_numpy()
+                start += rows.num_rows
     except Exception as error:  # what Arrow raises on damaged bytes is many things that all mean this
         msg = f"The layout {where} cannot be read ({error})."
         raise IntegrityError(msg, kind=Kind.CORRUPT, remedy="Restore the slide from another copy.") from error
@@ -157,7 +166,7 @@ def decode(data: bytes, *, where: str) -> npt.NDArray[np.void]:
 def _check_size(described: pq.FileMetaData) -> None:
     groups = [described.row_group(number) for number in range(described.num_row_groups)]
     largest = max((group.total_byte_size for group in groups), default=0)
-    if described.num_rows > _MOST_ROWS or largest > 2 * LAYOUT_DTYPE.itemsize * _MOST_ROWS:
+    if described.num_rows > _MOST_ROWS or largest > 2 * LAYOUT_DTYPE.itemsize * _GROUP_ROWS:
         msg = f"{described.num_rows} rows are more than any slide has"
         raise ValueError(msg)
 

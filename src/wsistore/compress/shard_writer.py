@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from wsistore.compress import fold, shards
 from wsistore.compress.levels import LevelPlan
 from wsistore.compress.recording import Recorder
-from wsistore.compress.source_bytes import SourceBytes, Window
+from wsistore.compress.source_bytes import SourceBytes
 from wsistore.errors import BrokenError
 from wsistore.slides.base import Codec
 
@@ -67,7 +69,7 @@ def write_shard(
     grid = job.plan.grid
     index = shards.empty_index(grid.index_length)
     with recorder.upload(prefix + grid.shard_key(job.shard)) as upload:
-        for slot, data in _chunks(job, source.window()):
+        for slot, data in _chunks(job, source):
             index[slot] = (upload.size_bytes, len(data))
             upload.write(data)
             progress(len(data))
@@ -75,54 +77,62 @@ def write_shard(
         upload.complete()
 
 
-def _chunks(job: ShardJob, window: Window) -> Iterator[tuple[int, bytes | memoryview]]:
+def _chunks(job: ShardJob, source: SourceBytes) -> Iterator[tuple[int, bytes | memoryview]]:
     """Yield (place in the index, bytes) of the shard's chunks in the order of the source."""
-    tiles = job.segments["tile"]
-    chunk, _ = job.plan.chunk_of_tile(tiles)
-    first = np.full(int(chunk.max()) - int(chunk.min()) + 1, np.iinfo(np.int64).max)
+    chunk, _ = job.plan.chunk_of_tile(job.segments["tile"])
+    least = int(chunk.min())
+    first = np.full(int(chunk.max()) - least + 1, np.iinfo(np.int64).max)
     place = job.segments["file"].astype(np.int64) * 2**48 + job.segments["offset"]
-    np.minimum.at(first, chunk - chunk.min(), place)
-    order = np.argsort(first[chunk - chunk.min()], kind="stable")
-    chunk, segments = chunk[order], job.segments[order]
-    _, slots = job.plan.grid.shard_of_chunk(chunk)
-    rows = list(
-        zip(
-            slots.tolist(),
-            segments["tile"].tolist(),
-            segments["file"].tolist(),
-            segments["offset"].tolist(),
-            segments["length"].tolist(),
-            strict=True,
-        )
-    )
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end][0] != rows[start][0]:
-            yield rows[start][0], _chunk(job, window, rows[start:end])
-            start = end
+    np.minimum.at(first, chunk - least, place)
+    order = np.lexsort((chunk, first[chunk - least]))
+    _, slots = job.plan.grid.shard_of_chunk(chunk[order])
+    read = _reader(job, source)
+    for slot, rows in groupby(_rows(slots, job.segments[order]), key=itemgetter(0)):
+        yield slot, _chunk(job, read, list(rows))
 
 
 Row = tuple[int, int, int, int, int]
+Read = Callable[[int, int, int], bytes | memoryview]
+"""Gets file, offset and length; the bytes are valid until the next call."""
+
+_ROWS = 65_536
+"""Rows made into Python objects at a time: as objects they take ten times the memory."""
 
 
-def _chunk(job: ShardJob, window: Window, rows: list[Row]) -> bytes | memoryview:
+def _rows(slots: npt.NDArray[np.int64], segments: npt.NDArray[np.void]) -> Iterator[Row]:
+    """Yield (place in the index, tile, file, offset, length) of each segment."""
+    for start in range(0, len(segments), _ROWS):
+        block = segments[start : start + _ROWS]
+        fields = (block[name].tolist() for name in ("tile", "file", "offset", "length"))
+        yield from zip(slots[start : start + _ROWS].tolist(), *fields, strict=True)
+
+
+def _reader(job: ShardJob, source: SourceBytes) -> Read:
+    """Return how tiles are read: ahead, but strips one by one, for those of a fold lie a row of the level apart."""
+    return source.exactly if _header_of_strips(job) else source.window().get
+
+
+def _header_of_strips(job: ShardJob) -> bytes:
     coding = job.plan.level.coding
-    if len(rows) == 1 and coding is not None and coding.codec is not Codec.JPEG_STRIPS:
+    return (coding.header or b"") if coding is not None and coding.codec is Codec.JPEG_STRIPS else b""
+
+
+def _chunk(job: ShardJob, read: Read, rows: list[Row]) -> bytes | memoryview:
+    header = _header_of_strips(job)
+    if len(rows) == 1 and not header:
         _, tile, file, offset, length = rows[0]
-        data = window.get(file, offset, length)
+        data = memoryview(read(file, offset, length))
         if job.check is not None:
             job.check(tile, data)
         return data
     pieces: dict[int, list[bytes]] = {}
     for _, tile, file, offset, length in rows:
-        pieces.setdefault(tile, []).append(bytes(window.get(file, offset, length)))
+        pieces.setdefault(tile, []).append(bytes(read(file, offset, length)))
     joined = {tile: memoryview(b"".join(parts)) for tile, parts in pieces.items()}
     if job.check is not None:
         for tile, data in joined.items():
             job.check(tile, data)
-    if coding is None or coding.codec is not Codec.JPEG_STRIPS:
-        return joined[rows[0][1]]
-    return _join_strips(job.plan, coding.header or b"", joined)
+    return _join_strips(job.plan, header, joined) if header else joined[rows[0][1]]
 
 
 def _join_strips(plan: LevelPlan, header: bytes, strips: dict[int, memoryview]) -> bytes:

@@ -60,6 +60,20 @@ class SourceBytes:
             return data
         return data + self.read(file, offset + len(data), length - len(data))
 
+    def exactly(self, file: int, offset: int, length: int) -> bytes:
+        """Return `length` bytes.
+
+        Raises
+        ------
+        ConflictError
+            If the file ends before: it was cut since it was described.
+
+        """
+        data = self.read(file, offset, length)
+        if len(data) < length:
+            raise self.changed(file)
+        return data
+
     def read_into(self, file: int, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` as far as the file goes; return the number of bytes."""
         done = 0

@@ -158,6 +158,7 @@ def _write_skeleton(
     table = layout.layout_of(plans)
     recorder.put(place.private + keys.LAYOUT, layout.encode(table))
     gaps = layout.gaps(table, [f.size_bytes for f in source.files])
+    del table  # with a million strips it is large
     rows = layout.rows_of(gaps, "file", "offset", "length")
     blocks = (block for file, offset, length in rows for block in files.blocks(file, offset, length))
     sizes = []
