@@ -116,7 +116,7 @@ def decode(data: bytes, *, where: str) -> Companion:
         raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="Read it with a newer wsistore.")
     try:
         return _from_json(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         msg = f"{where} is damaged ({str(error)[:200]})."
         raise IntegrityError(msg, remedy=bounded.REMEDY) from error
 

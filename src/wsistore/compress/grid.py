@@ -63,8 +63,8 @@ class ArrayGrid:
         return f"{self.path}/c/0/{row}/{column}"
 
 
-def from_metadata(path: str, document: dict[str, Any]) -> ArrayGrid:
-    """Return the grid that an array's zarr.json describes.
+def from_metadata(path: str, document: dict[str, Any], *, where: str) -> ArrayGrid:
+    """Return the grid of the array at `path` from its zarr.json; `where` is the document's key, for messages.
 
     Raises
     ------
@@ -78,15 +78,15 @@ def from_metadata(path: str, document: dict[str, Any]) -> ArrayGrid:
         shard = _three(document["chunk_grid"]["configuration"]["chunk_shape"])
         known = sharding["name"] == "sharding_indexed"
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise _unknown(path, f"{error!r:.200}") from error
+        raise _unknown(where, f"{error!r:.200}") from error
     across = [whole // part for whole, part in zip(shard, chunk, strict=True)]
     if not known or across[0] != 1 or any(whole % part for whole, part in zip(shard, chunk, strict=True)):
-        raise _unknown(path, f"shards of {shard}, chunks of {chunk}")
+        raise _unknown(where, f"shards of {shard}, chunks of {chunk}")
     return ArrayGrid(path, shape, chunk, (across[1], across[2]))
 
 
-def _unknown(path: str, what: str) -> IntegrityError:
-    msg = f"The array {path} is not laid out as this version of wsistore knows it ({what})."
+def _unknown(where: str, what: str) -> IntegrityError:
+    msg = f"The array {where} is not laid out as this version of wsistore knows it ({what})."
     return IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.")
 
 

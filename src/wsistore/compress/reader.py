@@ -71,8 +71,9 @@ class StoredSlide:
         if known is None:
             path = f"{level}/image"
             document = self.document(path)
-            found = grid.from_metadata(path, document)
-            known = self._arrays[level] = (found, _tile_codec(path, document))
+            where = f"{self.place.store}{path}/zarr.json"
+            known = (grid.from_metadata(path, document, where=where), _tile_codec(document, where=where))
+            self._arrays[level] = known
         return known
 
     def document(self, path: str) -> dict[str, Any]:
@@ -156,11 +157,11 @@ class StoredSlide:
             raise IntegrityError(msg, remedy=_REMEDY) from error
 
 
-def _tile_codec(path: str, document: dict[str, Any]) -> str:
+def _tile_codec(document: dict[str, Any], *, where: str) -> str:
     """Return the name of the codec that decodes a tile, from an array's zarr.json that has a grid."""
     try:
         names = [bounded.text(codec["name"]) for codec in document["codecs"][0]["configuration"]["codecs"]]
         return "wsistore.fold" if "wsistore.fold" in names else names[-1]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        msg = f"The codecs of the array {path} are not those that this version of wsistore knows ({error!r:.200})."
+        msg = f"The codecs of the array {where} are not those that this version of wsistore knows ({error!r:.200})."
         raise IntegrityError(msg, kind=Kind.FORMAT_UNKNOWN, remedy="A newer wsistore may read it.") from error

@@ -170,20 +170,45 @@ def verify_copy(
     """
     try:
         with ThreadPoolExecutor(1, "wsistore-verify") as pool:
-            slide = StoredSlide(storage, place)
-            if slide.companion.files != tuple(files):
-                msg = f"The companion of slide {place.slide} in {storage.url} describes another source."
-                raise IntegrityError(msg, remedy=_REMEDY)
-            source = map_source(slide)
-            _check_complete(slide, source, objects)
-            reading = _Pass(storage, objects, source.uses(), pool)
-            for number in range(len(files)):
-                _rebuild(slide, source, number, reading, progress)
-            reading.finish()
-    except ObjectMissingError as error:
-        msg = f"{error.message} It belongs to slide {place.slide}."
-        raise IntegrityError(msg, remedy=_REMEDY) from error
+            _verify(StoredSlide(storage, place), objects, tuple(files), pool, progress)
+    except (IntegrityError, ObjectMissingError) as error:
+        _blame(storage, place, objects)
+        if isinstance(error, IntegrityError):
+            raise
+        raise _missing(place, error) from error
     return Verdict(sum(record.size_bytes for record in objects), len(objects))
+
+
+def _blame(storage: Storage, place: Place, objects: Sequence[ObjectRecord]) -> None:
+    """Name the object that is damaged or gone, if one is: that says more than what could not be made of it."""
+    try:
+        with ThreadPoolExecutor(1, "wsistore-verify") as pool:
+            _Pass(storage, objects, {}, pool).finish()
+    except ObjectMissingError as error:
+        raise _missing(place, error) from error
+
+
+def _missing(place: Place, error: ObjectMissingError) -> IntegrityError:
+    msg = f"{error.message} It belongs to slide {place.slide}."
+    return IntegrityError(msg, remedy=_REMEDY)
+
+
+def _verify(
+    slide: StoredSlide,
+    objects: Sequence[ObjectRecord],
+    files: tuple[FileRecord, ...],
+    pool: ThreadPoolExecutor,
+    progress: Callable[[int], None],
+) -> None:
+    if slide.companion.files != files:
+        msg = f"The companion of slide {slide.place.slide} in {slide.storage.url} describes another source."
+        raise IntegrityError(msg, remedy=_REMEDY)
+    source = map_source(slide)
+    _check_complete(slide, source, objects)
+    reading = _Pass(slide.storage, objects, source.uses(), pool)
+    for number in range(len(files)):
+        _rebuild(slide, source, number, reading, progress)
+    reading.finish()
 
 
 def _check_complete(slide: StoredSlide, source: SourceMap, objects: Sequence[ObjectRecord]) -> None:
@@ -214,6 +239,5 @@ def _rebuild(
                 done += len(part)
         progress(length)
     if digest.hexdigest() != file.sha256:
-        reading.finish()  # an object that is damaged is the better thing to name
         msg = f"{file.name}, rebuilt from slide {slide.place.slide} in {slide.storage.url}, is not what was ingested."
         raise IntegrityError(msg, remedy=_REMEDY)
