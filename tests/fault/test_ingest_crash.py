@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.site_faults import DEAD, Crash, crashing, dying, faulty, mended
 from tests.site_kit import (
     assert_all_restore,
     assert_sound,
@@ -34,36 +35,10 @@ from wsistore.catalog import Catalog
 from wsistore.catalog.owner import Owner
 from wsistore.compress.keys import COMMITS
 from wsistore.errors import FullError, StorageError, TransientError, WsistoreError
-from wsistore.storage.base import MARKER_KEY, Storage
+from wsistore.storage.base import MARKER_KEY
 from wsistore.storage.fault import Call, Cut, FailAfter, FailBefore, Fault, FaultStorage, Rule, RunAfter, RunBefore
 from wsistore.storage.wrapper import Verb
 from wsistore.testing.synthetic import synthetic_set
-
-DEAD = str(Owner(host=Owner.current().host, boot=Owner.current().boot, pid=2**22 + 1, start=1))
-"""A process of this machine that cannot live."""
-
-
-class Crash(BaseException):
-    """The process ends here: no handler may run. See `crashing`."""
-
-
-def faulty(site: ops.Site, *rules: Rule) -> FaultStorage:
-    """Put faults between a site and its tier."""
-    storage = FaultStorage(_plain(site), rules)
-    site._tiers["hot"] = storage
-    return storage
-
-
-def _plain(site: ops.Site) -> Storage:
-    storage = site._tiers.get("hot") or site.tier("hot")
-    while isinstance(storage, FaultStorage):
-        storage = storage.inner
-    return storage
-
-
-def mended(site: ops.Site) -> None:
-    """Take the faults away."""
-    site._tiers["hot"] = _plain(site)
 
 
 def trace(folder: Path, slide: Path) -> list[Call]:
@@ -72,59 +47,6 @@ def trace(folder: Path, slide: Path) -> list[Call]:
         storage = faulty(site)
         ops.ingest_one(site, slide, tier="hot")
         return list(storage.calls)
-
-
-def crashing(site: ops.Site, slide: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Ingest in a process that ends at the first `Crash`: from there on neither tier nor catalogue is touched.
-
-    Returns
-    -------
-    bool
-        Whether it came to the crash.
-
-    """
-    site.owner = DEAD
-    crashed = False
-
-    try:
-        with monkeypatch.context() as patch:
-            for name in ("abandon", "release", "forget_attempt", "extend_lease", "claim", "commit"):
-                original = getattr(Catalog, name)
-
-                def unless_crashed(*args: object, _original: Callable = original, **kwargs: object) -> object:
-                    if site._tiers["hot"].is_dead:  # type: ignore[attr-defined]
-                        raise Crash
-                    return _original(*args, **kwargs)
-
-                patch.setattr(Catalog, name, unless_crashed)
-            ops.ingest_one(site, slide, tier="hot")
-    except Crash:
-        crashed = True
-    site.owner = str(Owner.current())
-    mended(site)
-    return crashed
-
-
-class DyingStorage(FaultStorage):
-    """From the crash on, every call of every thread fails as a dead process's calls do: they are not made."""
-
-    is_dead = False
-
-    def strike(self, verb: Verb, key: str) -> Fault | None:
-        if self.is_dead:
-            raise Crash
-        return super().strike(verb, key)
-
-
-def dying(site: ops.Site, nth: int, *, after: bool) -> None:
-    """Let the process die at the `nth` storage call, before or after it is carried out."""
-
-    def die() -> None:
-        storage.is_dead = True
-        raise Crash
-
-    storage = DyingStorage(_plain(site), [Rule(RunAfter(die) if after else RunBefore(die), nth=nth)])
-    site._tiers["hot"] = storage
 
 
 @pytest.mark.timeout(600)
@@ -139,7 +61,7 @@ def test_process_dies_at_every_storage_call(
     for call in calls:
         with memory_site(tmp_path / str(call.number)) as site:
             dying(site, call.number, after=after)
-            assert crashing(site, slide, monkeypatch), call
+            assert crashing(site, slide), call
             commit_is_there = any(key.startswith(f"{COMMITS}/") for key in stored_keys(site.tier("hot")))
             assert commit_is_there <= (after and call.verb is Verb.PUT and call.key.startswith(COMMITS)), call
             assert site.catalog.slides() == [], call  # nothing half done is seen, even before a recovery
@@ -310,7 +232,7 @@ def test_recovery_dies_at_every_storage_call(tmp_path: Path, monkeypatch: pytest
     for nth in range(1, 60):
         with memory_site(tmp_path / str(nth)) as site:
             dying(site, count - 3, after=False)
-            assert crashing(site, slide, monkeypatch)
+            assert crashing(site, slide)
             dying(site, nth, after=nth % 2 == 0)
             try:
                 ops.recover(site)
