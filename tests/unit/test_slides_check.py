@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -156,10 +157,27 @@ def test_icc_profiles_and_signatures_of_encoders_stay() -> None:
         (b"Created by PERSON-0002", False),
         (b"Lavc57 S23-004711 DOE", False),
         (b"23-004711", False),
+        (b"LEAD Technologies Inc. V1.01\0", True),
+        (b"CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90\n", True),
+        (b"Kakadu", True),
+        (b"Kakadu 19500317", False),
+        (b"Kakadu 19500317 2024.05.01 1500317123456", False),
+        (b"Kakadu-v6.4.1 7", False),
+        (b"libjpeg 2024-05-01", False),
+        (b"Kdu-Layer-Info: log_2{Delta-D(MSE)/Delta-L(bytes)}, L(bytes)\n 19500317\n", False),
     ],
 )
 def test_which_comments_are_harmless(comment: bytes, good: bool) -> None:
     assert harmless(comment) == good
+
+
+@pytest.mark.parametrize("name", [b"libjpeg ", b"Kakadu-v", b"Lavc", b"Kdu-Layer-Info: "])
+@pytest.mark.parametrize("filling", [b"1", b"1.", b" ", b"-", b", ", b"v"])
+def test_no_comment_takes_long_to_judge(name: bytes, filling: bytes) -> None:
+    comments = [(name + filling * 65_000)[:length] + b"x" for length in (30, 50, 63, 65_000)]
+    started = time.process_time()
+    assert not any(harmless(comment) for comment in comments)
+    assert time.process_time() - started < 0.5
 
 
 # --- the others -------------------------------------------------------------------------------------------------------
