@@ -126,6 +126,36 @@ def test_a_label_alone_is_no_slide(tmp_path: Path, kind: str) -> None:
     assert caught.value.kind is Kind.NOT_A_SLIDE
 
 
+@pytest.mark.parametrize("word", ["SpecimenLabelInImage", "BurnedInAnnotation"])
+def test_a_volume_that_shows_an_identity_is_refused(tmp_path: Path, word: str) -> None:
+    path = one(tmp_path)
+    assign(path, **{word: "YES"})
+
+    with pytest.raises(UnsupportedError, match=r"level-0\.dcm cannot become a level .* is YES") as caught:
+        read(tmp_path)
+    assert caught.value.kind is Kind.NOT_A_SLIDE
+    assert "OVERVIEW" in caught.value.remedy
+    assign(path, ImageType=["ORIGINAL", "PRIMARY", "LABEL", "NONE"])
+    with pytest.raises(UnsupportedError, match="only a label"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("kinds", [["ORIGINAL", "PRIMARY"], ["ORIGINAL", "PRIMARY", ""], []])
+@pytest.mark.parametrize("label", ["YES", ""])
+def test_what_does_not_say_that_it_shows_the_specimen_is_refused(tmp_path: Path, kinds: list[str], label: str) -> None:
+    assign(one(tmp_path), ImageType=kinds, SpecimenLabelInImage=label)
+
+    with pytest.raises(UnsupportedError, match="Image Type does not say") as caught:
+        read(tmp_path)
+    assert caught.value.kind is Kind.NOT_A_SLIDE
+
+
+def test_many_frames_that_surely_show_no_label_are_a_level(tmp_path: Path) -> None:
+    assign(one(tmp_path), ImageType=["ORIGINAL", "PRIMARY"])
+
+    assert len(read(tmp_path).levels) == 1
+
+
 def test_another_kind_of_image_is_no_slide(tmp_path: Path) -> None:
     def change(dataset: FileDataset) -> None:
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage

@@ -19,6 +19,9 @@ from wsistore.units import UM_PER_MM
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """SOP class of VL Whole Slide Microscopy Image Storage."""
 
+UNNAMED = "UNNAMED"
+"""Stands for the third value of Image Type where there is none."""
+
 MAX_SIDE_PX = 1 << 22
 """A metre at 0.24 µm per pixel."""
 MAX_TILES = 1 << 23
@@ -96,7 +99,10 @@ class Instance:
     sop_instance: str
     syntax: str
     kind: str
-    """Third value of Image Type: VOLUME, LABEL, OVERVIEW, …; empty if the instance is no whole slide image."""
+    """Third value of Image Type: VOLUME, LABEL, OVERVIEW, …; UNNAMED where a whole slide image does not say what it
+    shows; empty if the instance is no whole slide image."""
+    tells: str
+    """Why its pixels may identify somebody, as the header says: a phrase for people; empty if it does not say so."""
     number: int | None
     patient: str
     container: str
@@ -155,7 +161,7 @@ def _make(path: Path, header: Header) -> Instance:
     if not (series and sop_instance):
         raise broken(name, "it has no series or no instance UID")
     slide = sop_class == WHOLE_SLIDE
-    kinds = [str(part).upper() for part in values(dataset, "ImageType")]
+    pixels = _pixels(dataset, header, name) if slide else None
     return Instance(
         path=path,
         name=name,
@@ -163,11 +169,12 @@ def _make(path: Path, header: Header) -> Instance:
         sop_class=sop_class,
         sop_instance=sop_instance,
         syntax=header.syntax,
-        kind="" if not slide else kinds[2] if len(kinds) > 2 else "VOLUME",
+        kind="" if pixels is None else _kind(dataset, pixels),
+        tells=_tells(dataset),
         number=integer(dataset, "InstanceNumber"),
         patient=text(dataset, "PatientID"),
         container=text(dataset, "ContainerIdentifier"),
-        pixels=_pixels(dataset, header, name) if slide else None,
+        pixels=pixels,
         concatenation=_concatenation(dataset),
         scanner=Scanner(
             joined(dataset, "Manufacturer"),
@@ -182,6 +189,23 @@ def _make(path: Path, header: Header) -> Instance:
         extended=header.extended,
         encoding=header.encoding,
     )
+
+
+def _kind(dataset: Dataset, pixels: Pixels) -> str:
+    """Return what a whole slide image shows; without Image Type's word only what cannot be a label is a VOLUME."""
+    kinds = [str(part).strip().upper() for part in values(dataset, "ImageType")]
+    if len(kinds) > 2 and kinds[2]:
+        return kinds[2]
+    tiled = max(pixels.height, pixels.width) > max(pixels.tile_height, pixels.tile_width)
+    return "VOLUME" if tiled and text(dataset, "SpecimenLabelInImage").upper() == "NO" else UNNAMED
+
+
+def _tells(dataset: Dataset) -> str:
+    if text(dataset, "SpecimenLabelInImage").upper() == "YES":
+        return "the slide's label is in the picture (Specimen Label In Image is YES)"
+    if text(dataset, "BurnedInAnnotation").upper() == "YES":
+        return "identifying text is in the picture (Burned In Annotation is YES)"
+    return ""
 
 
 def _pixels(dataset: Dataset, header: Header, name: str) -> Pixels:

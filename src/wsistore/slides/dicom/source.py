@@ -15,7 +15,7 @@ from wsistore.slides.base import Content, Json, Level, Source, source_files
 from wsistore.slides.dicom.associated import describe
 from wsistore.slides.dicom.header import Header, read_header, read_trailer
 from wsistore.slides.dicom.identity import as_json, identifying
-from wsistore.slides.dicom.instance import Instance, Pixels, icc_profile, make
+from wsistore.slides.dicom.instance import UNNAMED, Instance, Pixels, icc_profile, make
 from wsistore.slides.dicom.levels import Built, Image, build, images
 from wsistore.slides.dicom.raw import Raw
 
@@ -42,6 +42,8 @@ def source_of(folder: Path, paths: Sequence[Path], warnings: Sequence[str] = ())
     """
     instances = [make(path, _read(path)) for path in paths]
     _check_one_slide(folder, instances)
+    for instance in instances:
+        _check_shareable(instance)
     volumes = images([instance for instance in instances if instance.kind == "VOLUME"])
     if not volumes:
         raise _no_volume(instances)
@@ -99,6 +101,22 @@ def _check_one_slide(folder: Path, instances: Sequence[Instance]) -> None:
             msg = f"The series in {folder} has instances of different {what}s: {names}."
             remedy = "Ask whoever sent the slide for a corrected series; it must not be stored under two identities."
             raise IncompleteError(msg, kind=Kind.SOURCE_MIXED, remedy=remedy)
+
+
+def _check_shareable(instance: Instance) -> None:
+    """Raise if pixels that show who the patient is, or may do so, would become a level of the pyramid."""
+    if instance.kind == UNNAMED:
+        reason = "its Image Type does not say whether it shows the specimen or the label"
+    elif instance.kind == "VOLUME" and instance.tells:
+        reason = instance.tells
+    else:
+        return
+    msg = f"{instance.name} cannot become a level of the slide: {reason}."
+    remedy = (
+        "If it shows a label, have the sender set Image Type to LABEL or OVERVIEW; if it shows only the specimen, "
+        "to VOLUME, with Specimen Label In Image and Burned In Annotation NO."
+    )
+    raise UnsupportedError(msg, kind=Kind.NOT_A_SLIDE, remedy=remedy)
 
 
 def _no_volume(instances: Sequence[Instance]) -> InputError:
