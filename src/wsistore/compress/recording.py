@@ -15,6 +15,8 @@ from wsistore.units import MIB
 _SMALL_WRITERS = 8
 """A durable write of a small object mostly waits; together they wait once."""
 _BUFFER_BYTES = 4 * MIB
+_LARGE_BYTES = MIB
+"""What is as large as this is written as it comes, without being copied."""
 
 
 class Recorder:
@@ -81,9 +83,9 @@ class RecordedUpload:
         """Append."""
         length = len(data)
         self.size_bytes += length
-        if self._filled + length > _BUFFER_BYTES:
+        if self._filled + length > _BUFFER_BYTES or length >= _LARGE_BYTES:
             self._flush()
-        if length > _BUFFER_BYTES:
+        if length >= _LARGE_BYTES:
             self._digest.update(data)
             self._upload.write(data)
             return
@@ -108,6 +110,8 @@ class RecordedUpload:
         self._upload.__exit__(kind, error, trace)
 
     def _flush(self) -> None:
+        if not self._filled:
+            return
         part = self._buffer[: self._filled]
         self._digest.update(part)
         self._upload.write(part)

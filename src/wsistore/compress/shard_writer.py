@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -13,10 +13,15 @@ import numpy.typing as npt
 
 from wsistore.compress import fold, shards
 from wsistore.compress.levels import LevelPlan
-from wsistore.compress.recording import Recorder
-from wsistore.compress.source_bytes import SourceBytes
+from wsistore.compress.recording import RecordedUpload, Recorder
+from wsistore.compress.source_bytes import WINDOW_BYTES, SourceBytes
 from wsistore.errors import BrokenError
 from wsistore.slides.base import Codec
+from wsistore.slides.screen import TileScreen
+from wsistore.units import MIB
+
+_FAR_BYTES = MIB // 16
+"""A gap in the source that is larger than this is not read over."""
 
 
 class CheckTile(Protocol):
@@ -69,12 +74,104 @@ def write_shard(
     grid = job.plan.grid
     index = shards.empty_index(grid.index_length)
     with recorder.upload(prefix + grid.shard_key(job.shard)) as upload:
-        for slot, data in _chunks(job, source):
-            index[slot] = (upload.size_bytes, len(data))
-            upload.write(data)
-            progress(len(data))
+        if _is_plain(job):
+            _write_runs(job, source, upload, index, progress)
+        else:
+            for slot, data in _chunks(job, source):
+                index[slot] = (upload.size_bytes, len(data))
+                upload.write(data)
+                progress(len(data))
         upload.write(shards.encode_index(index))
         upload.complete()
+
+
+def _is_plain(job: ShardJob) -> bool:
+    """Say whether each chunk is one run of source bytes; then chunks are copied many at a time."""
+    tiles = job.segments["tile"]
+    return not _header_of_strips(job) and not np.any(tiles[1:] == tiles[:-1])
+
+
+def _write_runs(
+    job: ShardJob,
+    source: SourceBytes,
+    upload: RecordedUpload,
+    index: npt.NDArray[np.void],
+    progress: Callable[[int], None],
+) -> None:
+    """Write the chunks of a plain shard in the order of the source, a window's worth at a time."""
+    segments = job.segments[np.lexsort((job.segments["tile"], job.segments["offset"], job.segments["file"]))]
+    _, slots = job.plan.grid.shard_of_chunk(job.plan.chunk_of_tile(segments["tile"])[0])
+    window, look = source.window(), _Look(job)
+    for first, last in _batches(segments):
+        batch = segments[first:last]
+        begin = int(batch["offset"][0])
+        starts = batch["offset"] - begin
+        stops = starts + batch["length"]
+        data = window.get(int(batch["file"][0]), begin, int(stops.max()))
+        look(data, batch["tile"], starts, stops)
+        ends = np.cumsum(batch["length"])
+        index["offset"][slots[first:last]] = upload.size_bytes + ends - batch["length"]
+        index["nbytes"][slots[first:last]] = batch["length"]
+        for run in np.split(np.arange(len(batch)), np.flatnonzero(starts[1:] != stops[:-1]) + 1):
+            upload.write(data[int(starts[run[0]]) : int(stops[run[-1]])])
+        progress(int(ends[-1]))
+
+
+def _batches(segments: npt.NDArray[np.void]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of rows, sorted by file and offset, that lie close together and fit into a window."""
+    stops = segments["offset"] + segments["length"]
+    far = (segments["file"][1:] != segments["file"][:-1]) | (segments["offset"][1:] - stops[:-1] > _FAR_BYTES)
+    for group in np.split(np.arange(len(segments)), np.flatnonzero(far) + 1):
+        first, last = int(group[0]), int(group[-1]) + 1
+        while first < last:
+            limit = segments["offset"][first] + WINDOW_BYTES
+            end = first + int(np.searchsorted(stops[first:last], limit, side="right"))
+            yield first, max(end, first + 1)
+            first = max(end, first + 1)
+
+
+class _Look:
+    """Looks at a window's tiles: at all of them together where that is possible, else one by one."""
+
+    def __init__(self, job: ShardJob) -> None:
+        coding = job.plan.level.coding
+        self._check = job.check
+        self._screen = TileScreen() if coding is not None and coding.codec is Codec.JPEG else None
+
+    def __call__(
+        self,
+        data: memoryview,
+        tiles: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+    ) -> None:
+        if self._check is None:
+            return
+        if self._screen is None:
+            self._each(data, tiles, starts, stops, range(len(tiles)))
+            return
+        pixels = np.frombuffer(data, np.uint8)
+        suspects = self._screen.suspects(pixels, starts, stops)
+        if len(suspects) == len(tiles):
+            # Nothing is known yet, or the header has changed: one look may tell of all.
+            self._each(data, tiles, starts, stops, range(1))
+            suspects = self._screen.suspects(pixels, starts, stops)
+        self._each(data, tiles, starts, stops, suspects.tolist())
+
+    def _each(
+        self,
+        data: memoryview,
+        tiles: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+        places: Iterable[int],
+    ) -> None:
+        for place in places:
+            tile = data[int(starts[place]) : int(stops[place])]
+            if self._check is not None:
+                self._check(int(tiles[place]), tile)
+            if self._screen is not None:
+                self._screen.learn(tile)
 
 
 def _chunks(job: ShardJob, source: SourceBytes) -> Iterator[tuple[int, bytes | memoryview]]:
