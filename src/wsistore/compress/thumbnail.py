@@ -64,7 +64,7 @@ def encode(picture: Picture, source_bytes: int) -> tuple[Json, bytes]:
     """Return the Zarr array document of the thumbnail and its only chunk, a JPEG."""
     limit = max(_LEAST_BYTES, source_bytes // _SHARE)
     while True:
-        data = bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(np.squeeze(picture)), level=_QUALITY))
+        data = bytes(imagecodecs.jpeg8_encode(_plane(picture), level=_QUALITY))
         if len(data) <= limit or max(picture.shape[:2]) <= 64:
             break
         picture = _resize(picture, 0.5)
@@ -85,10 +85,15 @@ def encode(picture: Picture, source_bytes: int) -> tuple[Json, bytes]:
     return array(shape, shape, "uint8", codecs, ["c", "thumbnail_y", "thumbnail_x"], fill=255), data
 
 
+def _plane(picture: Picture) -> Picture:
+    """Return a picture as encoders want it: without the last axis if that is grey, however thin the others are."""
+    return np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+
+
 def _resize(picture: Picture, factor: float) -> Picture:
     if factor >= 1:
         return picture
-    image = Image.fromarray(np.squeeze(picture, axis=2) if picture.shape[2] == 1 else picture)
+    image = Image.fromarray(_plane(picture))
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     small = image.resize(size, Image.Resampling.BOX)
     return np.asarray(small, np.uint8).reshape(size[1], size[0], picture.shape[2])
