@@ -10,6 +10,7 @@ from typing import Self
 
 from wsistore.model import ObjectRecord
 from wsistore.storage.base import Storage, Upload
+from wsistore.storage.buffers import buffer
 from wsistore.units import MIB
 
 _SMALL_WRITERS = 8
@@ -76,7 +77,7 @@ class RecordedUpload:
     def __init__(self, recorder: Recorder, key: str, upload: Upload) -> None:
         self._recorder, self._key, self._upload = recorder, key, upload
         self._digest = hashlib.sha256()
-        self._buffer, self._filled = memoryview(bytearray(_BUFFER_BYTES)), 0
+        self._buffer, self._filled = buffer(_BUFFER_BYTES), 0
         self.size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:

@@ -11,6 +11,7 @@ from typing import Self
 from wsistore.errors import ConflictError, InputError, Kind
 from wsistore.model import FileRecord
 from wsistore.slides.base import SourceFile
+from wsistore.storage.buffers import buffer
 from wsistore.units import MIB
 
 WINDOW_BYTES = 4 * MIB
@@ -74,12 +75,12 @@ class SourceBytes:
             raise self.changed(file)
         return data
 
-    def read_into(self, file: int, offset: int, buffer: memoryview) -> int:
-        """Fill `buffer` as far as the file goes; return the number of bytes."""
+    def read_into(self, file: int, offset: int, target: memoryview) -> int:
+        """Fill `target` as far as the file goes; return the number of bytes."""
         done = 0
-        while done < len(buffer):
+        while done < len(target):
             try:
-                count = os.preadv(self._handles[file], [buffer[done:]], offset + done)
+                count = os.preadv(self._handles[file], [target[done:]], offset + done)
             except OSError as error:
                 raise self._unreadable(file, error) from error
             if not count:
@@ -142,12 +143,12 @@ class SourceBytes:
 
     def _hash(self, number: int, progress: Callable[[int], None]) -> FileRecord:
         file, digest, offset = self.files[number], hashlib.sha256(), 0
-        buffer = memoryview(bytearray(min(WINDOW_BYTES, max(1, file.size_bytes))))
+        block = buffer(min(WINDOW_BYTES, max(1, file.size_bytes)))
         while not self._stopped:
-            count = self.read_into(number, offset, buffer)
+            count = self.read_into(number, offset, block)
             if not count:
                 break
-            digest.update(buffer[:count])
+            digest.update(block[:count])
             offset += count
             progress(count)
         if offset != file.size_bytes:
@@ -160,7 +161,7 @@ class Window:
 
     def __init__(self, source: SourceBytes) -> None:
         self._source = source
-        self._buffer = memoryview(bytearray(WINDOW_BYTES))
+        self._buffer = buffer(WINDOW_BYTES)
         self._file, self._start, self._length = -1, 0, 0
 
     def get(self, file: int, offset: int, length: int) -> memoryview:
@@ -175,7 +176,7 @@ class Window:
         within = offset - self._start
         if file != self._file or within < 0 or within + length > self._length:
             if length > len(self._buffer):
-                self._buffer = memoryview(bytearray(length))
+                self._buffer = buffer(length)
             self._file, self._start, within = file, offset, 0
             self._length = self._source.read_into(file, offset, self._buffer)
             if self._length < length:

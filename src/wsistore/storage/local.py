@@ -30,6 +30,7 @@ from wsistore.storage._local_upload import LocalUpload
 from wsistore.storage._naming import NameTree
 from wsistore.storage._ranges import bounds, check_block_bytes, coalesce
 from wsistore.storage.base import MARKER_KEY, ByteRange, ObjectInfo, Properties, Span, check_key
+from wsistore.storage.buffers import buffer
 
 TEMPORARY_FOLDER = ".wsistore-tmp"
 """Where objects are written before they get their names: in the tier, so that renaming stays on one file system."""
@@ -189,9 +190,9 @@ class LocalStorage:
         with self._opened(key) as descriptor:
             if uncached:
                 _posix.forget_cached(descriptor)
-            buffer = memoryview(bytearray(min(block_bytes, os.fstat(descriptor).st_size)))
-            while count := _posix.read_into(descriptor, buffer):
-                yield buffer[:count].toreadonly()
+            block = buffer(min(block_bytes, os.fstat(descriptor).st_size))
+            while count := _posix.read_into(descriptor, block):
+                yield block[:count].toreadonly()
 
     def head(self, key: str) -> ObjectInfo:
         """Return what is known of an object; see `wsistore.storage.base.Storage.head`."""
