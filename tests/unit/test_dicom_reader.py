@@ -20,7 +20,9 @@ from wsistore.model import Mode
 from wsistore.slides.associated import read as read_any
 from wsistore.slides.base import Color, Content, Source
 from wsistore.slides.dicom import DicomReader, instances_in, read_associated, series_in
+from wsistore.slides.icc import shareable
 from wsistore.testing.dicom import PATIENT, write_series
+from wsistore.testing.pictures import srgb_profile
 
 IMAGE = picture(90, 110)
 TILE = (64, 64)
@@ -39,7 +41,7 @@ def open_file(source: Source) -> Any:
 
 
 def test_what_the_header_says(tmp_path: Path) -> None:
-    profile = b"made-up profile!"
+    profile = srgb_profile()
     write_series(tmp_path, [IMAGE, IMAGE[::2, ::2]], tile=TILE, um_per_px=0.25, magnification=40, icc=profile)
 
     source = read(tmp_path)
@@ -48,7 +50,7 @@ def test_what_the_header_says(tmp_path: Path) -> None:
     assert (source.mode, source.mode_reason) == (Mode.TILES, "")
     assert source.um_per_px == pytest.approx((0.25, 0.25))
     assert source.magnification == 40
-    assert source.icc_profile == profile
+    assert source.icc_profile == shareable(profile)
     assert source.content is Content.BRIGHTFIELD
     assert source.scanner.manufacturer == "Made-up Scanners"
     assert (source.scanner.model, source.scanner.serial, source.scanner.software) == ("Model 1", "SERIAL-0001", "1.0")

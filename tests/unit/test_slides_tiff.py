@@ -14,7 +14,9 @@ from tests import tiffs
 from wsistore.errors import BrokenError, Kind, UnsupportedError
 from wsistore.model import Mode
 from wsistore.slides.base import Codec, Color
+from wsistore.slides.icc import shareable
 from wsistore.slides.registry import open_source
+from wsistore.testing.pictures import srgb_profile
 
 
 def page_pixels(path: Path, page: int = 0) -> np.ndarray[Any, Any]:
@@ -277,7 +279,7 @@ def test_texts_are_identifying(tmp_path: Path) -> None:
         software="Writer 1.0",
         datetime="2024:02:03 04:05:06",
         extratags=[(315, 2, 0, "PERSON-0002", True), (316, 2, 0, "HOST-0003", True)],
-        iccprofile=bytes(200),
+        iccprofile=srgb_profile(),
     )
     source = open_source(path)
     assert source.identifying == {
@@ -286,4 +288,4 @@ def test_texts_are_identifying(tmp_path: Path) -> None:
     }  # fmt: skip
     assert source.scanned_at == "2024-02-03T04:05:06"
     assert source.scanner.software == "Writer 1.0"
-    assert source.icc_profile == bytes(200)
+    assert source.icc_profile == shareable(srgb_profile())

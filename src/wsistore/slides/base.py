@@ -152,6 +152,7 @@ class Source:
     scanned_at: str | None = None
     """ISO 8601 as far as the source tells."""
     icc_profile: bytes | None = None
+    """What `wsistore.slides.icc.shareable` leaves of it: it becomes part of the store."""
     associated: tuple[Associated, ...] = ()
     metadata: Mapping[str, Json] = field(default_factory=dict)
     """The vendor's metadata, JSON values only. Private."""

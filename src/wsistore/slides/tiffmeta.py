@@ -11,6 +11,7 @@ import numpy as np
 from tifffile import TiffPage
 
 from wsistore.slides.base import Associated, Json
+from wsistore.slides.icc import shareable
 from wsistore.units import UM_PER_CM, UM_PER_INCH
 
 LEAST_UM_PER_PX, MOST_UM_PER_PX = 0.02, 100.0
@@ -153,9 +154,9 @@ def identifying_tags(pages: list[TiffPage]) -> dict[str, str]:
 
 
 def icc_profile(page: TiffPage) -> bytes | None:
-    """Return the ICC profile in a page's tags."""
+    """Return what may be shared of the ICC profile in a page's tags."""
     value = page.tags.valueof(34675)
-    return value if isinstance(value, bytes) and len(value) >= 128 else None
+    return shareable(value) if isinstance(value, bytes) else None
 
 
 def page_index(page: TiffPage) -> tuple[int, ...]:

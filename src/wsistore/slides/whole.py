@@ -23,6 +23,7 @@ from wsistore.slides.base import (
     source_files,
 )
 from wsistore.slides.boundary import translated
+from wsistore.slides.icc import shareable
 from wsistore.slides.regions import OpenSlideRegions, WholeReader
 from wsistore.slides.tiff import open_tiff
 from wsistore.slides.tiffmeta import (
@@ -183,7 +184,7 @@ def _by_openslide(
             magnification=number(values.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)),
             scanner=Scanner(_MANUFACTURERS.get(vendor)),
             scanned_at=iso_date(values.get("tiff.DateTime")),
-            icc_profile=profile.tobytes() if profile is not None else None,
+            icc_profile=shareable(profile.tobytes()) if profile is not None else None,
             associated=found,
             metadata={"openslide": values},
             identifying=identifying_properties(values) | {"File name": path.name},

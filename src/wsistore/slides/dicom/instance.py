@@ -14,6 +14,7 @@ from wsistore.slides.dicom import header as head
 from wsistore.slides.dicom.header import Header, integer, items, numbers, quiet, text, uid_name, value, values
 from wsistore.slides.dicom.identity import identifying, joined
 from wsistore.slides.dicom.raw import Element, Encoding, broken, implausible
+from wsistore.slides.icc import shareable
 from wsistore.units import UM_PER_MM
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -322,9 +323,9 @@ def _iso(stamp: str) -> str | None:
 
 
 def icc_profile(dataset: Dataset) -> bytes | None:
-    """Return the ICC profile of the first optical path that has one, or of the image."""
+    """Return what may be shared of the ICC profile of the first optical path that has one, or of the image."""
     for place in [*items(dataset, "OpticalPathSequence"), dataset]:
         profile = value(place, "ICCProfile")
         if isinstance(profile, bytes) and profile:
-            return profile
+            return shareable(profile)
     return None
