@@ -13,7 +13,8 @@ Each function is one step and runs in one writing transaction. The order in whic
 4. Write the commit object: this is when the slide is there.
 5. `commit`.
 
-After a crash between 3 and 5 the commit object decides: if it is there `commit`, else `abandon`.
+After a crash between 3 and 5 whoever comes next repeats 4 and 5. A claimed attempt is abandoned only where another
+attempt's commit object stands in its place: its owner may just be slow, and about to do 4.
 """
 
 from __future__ import annotations
@@ -203,23 +204,58 @@ def commit(connection: Connection, attempt: str) -> Attempt | None:
     return known
 
 
-def abandon(connection: Connection, attempt: str, reason: str) -> None:
+def abandon(connection: Connection, attempt: str, reason: str, seen: Attempt | None = None) -> None:
     """Undo what an attempt claimed and keep its row, so that its objects are found; may be repeated.
 
     Raises
     ------
     ConflictError
-        If it was committed.
+        If it was committed, or is no longer in the state, or with the owner or lease, that was `seen`.
 
     """
     known = one(connection, attempt)
     if known.state is AttemptState.ABANDONED:
         return
+    if seen is not None and _standing(known) != _standing(seen):
+        raise _went_on(known)
     _require(known, *_OPEN)
     connection.execute(delete(_C).where(_C.c.attempt == attempt))
     connection.execute(delete(_V).where(_V.c.attempt == attempt))
     _drop_unborn(connection, known.slide)
     _set_state(connection, attempt, AttemptState.ABANDONED, error=reason)
+
+
+def adopt(
+    connection: Connection,
+    seen: Attempt,
+    *,
+    fingerprint: str,
+    slide: SlideRecord,
+    source: SourceRecord,
+    copy: CopyRecord,
+    now: str,
+) -> Attempt | None:
+    """Claim and commit at once what the tier has of an attempt that never claimed, or was abandoned.
+
+    Raises as `claim`, and `ConflictError` if the attempt is no longer as it was `seen`.
+
+    """
+    known = one(connection, seen.attempt)
+    if _standing(known) != _standing(seen):
+        raise _went_on(known)
+    _require(known, AttemptState.WRITING, AttemptState.VERIFIED, AttemptState.ABANDONED)
+    _set_state(connection, seen.attempt, AttemptState.WRITING, error="")
+    claim(
+        connection,
+        seen.attempt,
+        fingerprint=fingerprint,
+        slide=slide,
+        source=source,
+        copy=copy,
+        supersedes=source.n - 1 or None,
+        now=now,
+    )
+    return commit(connection, seen.attempt)
 
 
 def forget(connection: Connection, attempt: str) -> None:
@@ -231,6 +267,15 @@ def forget(connection: Connection, attempt: str) -> None:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _standing(attempt: Attempt) -> tuple[str, str, str]:
+    return attempt.state, attempt.owner, attempt.lease_until
+
+
+def _went_on(known: Attempt) -> ConflictError:
+    msg = f"Attempt {known.attempt} of slide {known.slide} is {known.state} now: somebody works on it."
+    return ConflictError(msg, kind=Kind.BUSY, remedy="Leave it alone; run again.")
 
 
 def _require(attempt: Attempt, *states: AttemptState) -> None:

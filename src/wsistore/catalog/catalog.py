@@ -186,10 +186,47 @@ class Catalog:
             if done is not None:
                 events.append(connection, done.slide, event, self._clock.now())
 
-    def abandon(self, attempt: str, reason: str) -> None:
-        """Undo an attempt's claim; its row stays until `forget_attempt`. `ConflictError` if it was committed."""
+    def abandon(self, attempt: str, reason: str, *, seen: Attempt | None = None) -> None:
+        """Undo an attempt's claim; its row stays until `forget_attempt`.
+
+        Raises
+        ------
+        ConflictError
+            If it was committed, or is no longer in the state, or with the owner or lease, that was `seen`.
+
+        """
         with self._database.write() as connection:
-            attempts.abandon(connection, attempt, reason)
+            attempts.abandon(connection, attempt, reason, seen)
+
+    def adopt(
+        self,
+        seen: Attempt,
+        *,
+        fingerprint: str,
+        slide: SlideRecord,
+        source: SourceRecord,
+        copy: CopyRecord,
+        event: NewEvent,
+    ) -> None:
+        """Claim and commit at once an attempt whose commit object was found on the tier; see `claim` and `commit`.
+
+        Raises
+        ------
+        ConflictError
+            If the attempt is no longer as it was `seen`, or its content or version is another attempt's.
+
+        """
+        with self._database.write() as connection:
+            attempts.adopt(
+                connection,
+                seen,
+                fingerprint=fingerprint,
+                slide=slide,
+                source=source,
+                copy=copy,
+                now=self._now(),
+            )
+            events.append(connection, slide.slide, event, self._clock.now())
 
     def forget_attempt(self, attempt: str) -> None:
         """Delete an abandoned attempt's row, after its objects are gone from the tier; may be repeated."""

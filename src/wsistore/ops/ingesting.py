@@ -10,7 +10,7 @@ from threading import Lock
 
 from wsistore import __version__
 from wsistore.catalog.attempts import AlreadyClaimed
-from wsistore.catalog.records import Attempt, CopyRecord, SlideRecord, SourceRecord
+from wsistore.catalog.records import Attempt, SlideRecord, SourceRecord
 from wsistore.clock import iso
 from wsistore.compress.keys import Place
 from wsistore.compress.source_bytes import SourceBytes
@@ -19,12 +19,13 @@ from wsistore.compress.writer import Draft, write_slide
 from wsistore.errors import ConflictError, IncompleteError, WsistoreError
 from wsistore.events import EventKind, NewEvent
 from wsistore.model import Evidence, FileRecord, Preset, fingerprint, random_key
-from wsistore.ops.attempts import LEASE, finish, give_up
+from wsistore.ops.adopting import copy_record
+from wsistore.ops.attempts import LEASE, finish, give_up, give_up_own
 from wsistore.ops.results import IngestResult, IngestStatus
 from wsistore.ops.site import Site
 from wsistore.ops.sources import RescanError, checker_of, naming, open_at_rest
 from wsistore.slides.base import Source
-from wsistore.tiers.commits import Commit, encode
+from wsistore.tiers.commits import Commit
 
 Progress = Callable[[str, int, int, str], None]
 """Gets the phase (``write``, ``verify``), the source bytes just dealt with, the source's size, and its path."""
@@ -55,14 +56,6 @@ class _Pulse:
                 self._next = now + _PULSE_SECONDS
         if is_due:
             self._site.catalog.extend_lease(self._attempt, self._site.clock.now() + LEASE)
-
-
-class _UnknownOutcomeError(Exception):
-    """Writing the commit failed, or its reply was lost."""
-
-    def __init__(self, cause: WsistoreError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
 
 
 def ingest_one(
@@ -141,10 +134,6 @@ def _take_in(
             progress=lambda done: pulse("verify", done),
         )
         return _commit(site, path, source, attempt, draft, version, metadata)
-    except _UnknownOutcomeError as error:
-        # The commit may or may not be there: the attempt stays claimed, and whoever recovers it finds out.
-        site.catalog.release(attempt.attempt)
-        raise error.cause from error
     except BaseException as error:
         reason = error.message if isinstance(error, WsistoreError) else repr(error)
         _give_up_quietly(site, attempt, reason)
@@ -154,7 +143,7 @@ def _take_in(
 def _give_up_quietly(site: Site, attempt: Attempt, reason: str) -> None:
     """Clean up without hiding the error that is on its way; a later recovery does what fails now."""
     try:
-        give_up(site, attempt, reason)
+        give_up_own(site, attempt, reason)
     except WsistoreError as error:
         _log.warning("attempt %s is left for the next recovery: %s", attempt.attempt, error)
 
@@ -213,7 +202,7 @@ def _commit(
     metadata: Mapping[str, str],
 ) -> IngestResult:
     commit = _commit_of(site, source, attempt, draft, version)
-    copy = _copy_of(attempt, commit)
+    copy = copy_record(attempt.tier, commit)
     before = version - 1 if version > 1 else None
     try:
         site.catalog.claim(
@@ -225,13 +214,10 @@ def _commit(
             supersedes=before,
         )
     except AlreadyClaimed as claimed:
-        give_up(site, attempt, f"slide {claimed.slide} has the same content")
+        give_up_own(site, attempt, f"slide {claimed.slide} has the same content")
         return _exists(site, path, _wait_for(site, path, commit.fingerprint, claimed), metadata)
-    try:
-        finished = finish(site, attempt)
-    except WsistoreError as error:
-        raise _UnknownOutcomeError(error) from error
-    if not finished:
+    if not finish(site, attempt):
+        give_up(site, site.catalog.attempt(attempt.attempt), "another attempt's commit stands in its place")
         msg = f"Version {version} of slide {attempt.slide} was committed by another site's catalogue."
         raise ConflictError(msg, remedy="Check that no other site uses this tier.")
     return IngestResult(
@@ -261,21 +247,6 @@ def _commit_of(site: Site, source: Source, attempt: Attempt, draft: Draft, versi
         evidence=Evidence.READ_BACK,
         verified_at=iso(site.clock.now()),
         objects=draft.objects,
-    )
-
-
-def _copy_of(attempt: Attempt, commit: Commit) -> CopyRecord:
-    body = encode(commit)
-    return CopyRecord(
-        tier=attempt.tier,
-        n=commit.number,
-        preset=commit.preset,
-        bytes_stored=commit.bytes_stored + len(body),
-        objects=len(commit.objects) + 1,
-        evidence=commit.evidence,
-        verified_at=commit.verified_at,
-        commit_key=commit.key,
-        commit_body=body.decode(),
     )
 
 
