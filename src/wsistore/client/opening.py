@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import fsspec
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore, ZipStore
+from zarr.storage import FsspecStore, LocalStore
 
+from wsistore.client.remote import RemoteStore, reached
 from wsistore.client.slide import Loader, Slide
+from wsistore.client.zipped import ZippedStore
 from wsistore.compress.source_bytes import SourceBytes
 from wsistore.compress.virtual import LibraryStore, TileStore
-from wsistore.errors import Kind, MissingError, StorageError
+from wsistore.errors import Kind, MissingError
 from wsistore.model import Mode
 from wsistore.slides import associated
 from wsistore.slides.base import Associated, OpenFile, Source
+from wsistore.slides.boundary import translated
 from wsistore.slides.regions import WholeReader
 from wsistore.slides.registry import open_source
 
@@ -36,19 +36,15 @@ def open_url(url: str) -> Slide:
     ------
     StorageError
         If there is no such place, or fsspec cannot reach it.
-    IntegrityError
+    IntegrityError, BrokenError
         If what lies there is not a slide.
 
     """
-    try:
-        if url.endswith(_ZIPPED):
-            inner = fsspec.filesystem("zip", fo=url)
-            store: Store = FsspecStore(AsyncFileSystemWrapper(inner, asynchronous=True), read_only=True, path="")
-        else:
-            store = FsspecStore.from_url(url, read_only=True)
-    except (OSError, ValueError, ImportError) as error:
-        msg = f"{url} cannot be opened ({error})."
-        raise StorageError(msg, remedy="Check the address, the network and the credentials.") from error
+    if url.lower().endswith(_ZIPPED):
+        archive = ZippedStore.remote(url)
+        return Slide(archive, url, close=archive.close)
+    with reached(url):
+        store = RemoteStore(FsspecStore.from_url(url, read_only=True))
     return Slide(store, url)
 
 
@@ -60,17 +56,22 @@ def open_path(path: Path) -> Slide:
     MissingError
         If there is nothing at `path`.
     InputError
-        If it is a file or folder, but no slide.
+        If it is a file or folder, but no slide, or cannot be read.
+    IntegrityError
+        If it is a hierarchy, but not a slide's.
 
     """
-    if not path.exists():
-        msg = f"There is nothing at {path}."
-        raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.")
-    if path.is_dir() and (path / "zarr.json").is_file():
+    with translated(path):
+        if not path.exists():
+            msg = f"There is nothing at {path}."
+            raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.")
+        is_store = path.is_dir() and (path / "zarr.json").is_file()
+        is_archive = path.is_file() and path.suffix.lower() in _ZIPPED
+    if is_store:
         return Slide(LocalStore(path, read_only=True), str(path))
-    if path.is_file() and path.suffix in _ZIPPED:
-        store = ZipStore(path, mode="r", read_only=True)
-        return Slide(store, str(path), close=store.close)
+    if is_archive:
+        archive = ZippedStore.local(path)
+        return Slide(archive, str(path), close=archive.close)
     return open_vendor(open_source(path), str(path))
 
 

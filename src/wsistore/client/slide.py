@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
-from wsistore.errors import IntegrityError, Kind, MissingError
+from wsistore.errors import IntegrityError, Kind, MissingError, StorageError, UnsupportedError, WsistoreError
+from wsistore.model import Mode
 
 if TYPE_CHECKING:
     import xarray
@@ -20,6 +22,25 @@ if TYPE_CHECKING:
 Picture = npt.NDArray[np.uint8]
 Loader = Callable[[], Picture]
 """Reads one associated picture, (y, x, c) uint8."""
+
+
+@contextmanager
+def _reading(name: str, what: str, kind: Kind = Kind.CORRUPT) -> Iterator[None]:
+    """Turn what Zarr, codecs and file systems raise into errors of ours."""
+    try:
+        yield
+    except WsistoreError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        msg = f"{name} {what} ({error})."
+        raise IntegrityError(msg, kind=kind, remedy="Give a slide, its store or its file.") from error
+    except OSError as error:
+        msg = f"{name} cannot be read ({error.strerror or error})."
+        raise StorageError(msg, remedy="Check the disk or share that it lies on.") from error
+    except Exception as error:  # damaged metadata and chunks raise what their parsers and codecs like
+        msg = f"{name} {what} ({type(error).__name__}: {str(error)[:200]})."
+        remedy = "Give a slide, its store or its file." if kind is Kind.FORMAT_UNKNOWN else "Verify it or get it anew."
+        raise IntegrityError(msg, kind=kind, remedy=remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +60,14 @@ class LevelInfo:
 class AssociatedPictures(Mapping[str, Picture]):
     """Label, macro and thumbnail by name, each (y, x, c) uint8, read when asked for."""
 
-    def __init__(self, loaders: Mapping[str, Loader]) -> None:
-        self._loaders = dict(loaders)
+    def __init__(self, slide: str, loaders: Mapping[str, Loader]) -> None:
+        self._slide, self._loaders = slide, dict(loaders)
 
     def __getitem__(self, name: str) -> Picture:
         """Read one picture."""
-        return self._loaders[name]()
+        load = self._loaders[name]
+        with _reading(self._slide, f"cannot give its picture {name!r}"):
+            return load()
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names."""
@@ -85,25 +108,30 @@ class Slide:
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self._store, self._close = store, close
+        self._store, self._close, self._closed = store, close, False
         try:
-            self._group = zarr.open_group(store, mode="r", zarr_format=3)
-            attributes = self._group.attrs.asdict()
-            multiscale: Any = attributes["ome"]["multiscales"][0]  # type: ignore[index, call-overload]
-            self._arrays = [self._array(dataset["path"]) for dataset in multiscale["datasets"]]
-            self.levels = tuple(_levels(self._arrays, multiscale))
-        except (KeyError, IndexError, TypeError, ValueError, FileNotFoundError) as error:
-            msg = f"{name} is not a slide's OME-Zarr hierarchy ({error!r})."
-            raise IntegrityError(
-                msg, kind=Kind.FORMAT_UNKNOWN, remedy="Give a slide, its store or its file."
-            ) from error
-        ours: Any = attributes.get("wsistore") or {}
-        self.magnification: float | None = ours.get("magnification")
+            with _reading(name, "is not a slide's OME-Zarr hierarchy", Kind.FORMAT_UNKNOWN):
+                self._open(dict(associated or {}))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, loaders: dict[str, Loader]) -> None:
+        self._group = zarr.open_group(self._store, mode="r", zarr_format=3)
+        attributes: Any = self._group.attrs.asdict()
+        ours = attributes.get("wsistore", {})
+        if "ome" not in attributes and ours.get("mode") == Mode.WHOLE:
+            msg = f"{self.name} is kept whole: its pixels are in the vendor's files only."
+            raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Open it by its key, through its site.")
+        multiscale = attributes["ome"]["multiscales"][0]
+        self._arrays = [self._array(dataset["path"]) for dataset in multiscale["datasets"]]
+        self.levels = tuple(_levels(self._arrays, multiscale))
+        magnification = ours.get("magnification")
+        self.magnification: float | None = None if magnification is None else float(magnification)
         """Of the objective, e.g. 20.0; None if the source does not say."""
-        loaders = dict(associated or {})
         if "thumbnail" in self._group:
             loaders.setdefault("thumbnail", lambda: _picture(self._array("thumbnail")))
-        self.associated = AssociatedPictures(loaders)
+        self.associated = AssociatedPictures(self.name, loaders)
 
     @property
     def group(self) -> zarr.Group:
@@ -124,7 +152,9 @@ class Slide:
     @property
     def icc_profile(self) -> bytes | None:
         """The scanner's ICC profile."""
-        return np.asarray(self._array("icc")[:]).tobytes() if "icc" in self._group else None
+        self._check_open()
+        with _reading(self.name, "cannot give its ICC profile"):
+            return np.asarray(self._array("icc")[:]).tobytes() if "icc" in self._group else None
 
     def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Picture:
         """Return pixels of one level as (height, width, channels), of the slide's dtype.
@@ -141,9 +171,14 @@ class Slide:
         Raises
         ------
         MissingError
-            If there is no such level, or the size is not positive.
+            If there is no such level, the size is not positive, or the slide is closed.
+        IntegrityError
+            If what is stored cannot be decoded.
+        StorageError
+            If it cannot be reached.
 
         """
+        self._check_open()
         if not 0 <= level < len(self._arrays) or height <= 0 or width <= 0:
             msg = f"{self.name} has levels 0 to {len(self._arrays) - 1}; asked for level {level}, {height} × {width}."
             raise MissingError(msg, remedy="Ask for a level it has and a positive size.")
@@ -153,7 +188,8 @@ class Slide:
         bottom, right = min(rows, y + height), min(columns, x + width)
         out = np.full((height, width, array.shape[0]), array.fill_value, array.dtype)
         if top < bottom and left < right:
-            pixels = np.asarray(array[:, top:bottom, left:right])
+            with _reading(self.name, f"cannot be decoded in level {level} at y {y}, x {x}"):
+                pixels = np.asarray(array[:, top:bottom, left:right])
             out[top - y : bottom - y, left - x : right - x] = np.moveaxis(pixels, 0, -1)
         return out
 
@@ -168,7 +204,9 @@ class Slide:
         """
         import xarray as xr  # half a second that most callers do not need
 
-        return xr.open_datatree(self._store, engine="zarr", chunks=chunks, consolidated=False)  # type: ignore[arg-type]
+        self._check_open()
+        with _reading(self.name, "cannot be opened as a tree"):
+            return xr.open_datatree(self._store, engine="zarr", chunks=chunks, consolidated=False)  # type: ignore[arg-type]
 
     def closing_with(self, close: Callable[[], None]) -> Self:
         """Return the slide; closing it also calls `close`, last."""
@@ -186,7 +224,13 @@ class Slide:
     def close(self) -> None:
         """Free what the slide holds open. May be repeated."""
         close, self._close = self._close, lambda: None
+        self._closed = True
         close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = f"{self.name} is closed."
+            raise MissingError(msg, remedy="Open it again.")
 
     def __enter__(self) -> Self:
         """Return the slide."""

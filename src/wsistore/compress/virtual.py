@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +19,7 @@ from wsistore.compress.zarr_store import ReadOnlyStore, cut
 from wsistore.slides.base import Codec, Source
 
 Json = dict[str, Any]
+_CHUNK_KEY = re.compile(r"(\d{1,9})/image/c/0/(\d{1,9})/(\d{1,9})")
 _WHOLE_CHUNK = 512
 """Edge in pixels of a chunk that a vendor's library is asked for."""
 
@@ -25,7 +28,7 @@ class RegionReader(Protocol):
     """What a vendor's library offers for a `whole` slide."""
 
     def read_region(self, level: int, y: int, x: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Return (height, width, 3) uint8."""
+        """Return (height, width, 3) uint8; it need not bear being called from several threads at once."""
         ...
 
 
@@ -53,11 +56,11 @@ class _VirtualStore(ReadOnlyStore):
         known = self._documents.get(key)
         if known is not None:
             return cut(known, request)
-        level, _, rest = key.partition("/image/c/0/")
-        if not rest:
+        named = _CHUNK_KEY.fullmatch(key)
+        if named is None:
             return None
-        row, column = (int(part) for part in rest.split("/"))
-        data = self.chunk(int(level), row, column)
+        level, row, column = (int(part) for part in named.groups())
+        data = self.chunk(level, row, column) if level < len(self._source.levels) else None
         return None if data is None else cut(data, request)
 
     @override
@@ -97,6 +100,8 @@ class TileStore(_VirtualStore):
         plan = self._plans[level]
         coding, columns = plan.level.coding, plan.level.grid[1]
         first = row * plan.fold_height
+        if column >= columns:
+            return None
         tiles = range(first * columns + column, min(first + plan.fold_height, plan.level.grid[0]) * columns, columns)
         parts = [part for part in (self._tile(plan, tile) for tile in tiles) if part is not None]
         if not parts:
@@ -119,7 +124,7 @@ class LibraryStore(_VirtualStore):
 
     def __init__(self, source: Source, reader: RegionReader) -> None:
         super().__init__(source)
-        self._reader = reader
+        self._reader, self._lock = reader, Lock()
         self._documents["zarr.json"] = metadata.dump(metadata.described(source))
         for number in range(len(source.levels)):
             transpose = {"name": "transpose", "configuration": {"order": [1, 2, 0]}}
@@ -133,5 +138,6 @@ class LibraryStore(_VirtualStore):
         if height <= 0 or width <= 0:
             return None
         out = np.full((_WHOLE_CHUNK, _WHOLE_CHUNK, 3), metadata.fill_value(self._source, "uint8"), np.uint8)
-        out[:height, :width] = self._reader.read_region(level, y, x, height, width)
+        with self._lock:  # Zarr asks for several chunks at once
+            out[:height, :width] = self._reader.read_region(level, y, x, height, width)
         return out.tobytes()
