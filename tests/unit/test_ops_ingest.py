@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.catalog_kit import claim
 from tests.site_kit import assert_sound, ingest, memory_site, restored, tiny_series, tiny_svs, tiny_tiff
 from wsistore import ops
 from wsistore.catalog import Catalog
-from wsistore.catalog.attempts import AlreadyClaimed
+from wsistore.catalog.claims import AlreadyClaimed
 from wsistore.catalog.records import SourceState
 from wsistore.compress import companion
 from wsistore.compress.keys import FILES
@@ -77,6 +78,23 @@ def test_nobody_takes_the_results(tmp_path: Path) -> None:
         assert_sound(site)
         assert 1 <= len(site.catalog.slides()) <= 3
         assert len(ingest(site, *slides)) == 6
+
+
+def test_what_is_under_way_ends_when_nobody_takes_the_results(tmp_path: Path) -> None:
+    fast, slow = tiny_tiff(tmp_path / "fast.tiff"), tiny_svs(tmp_path / "slow.svs")
+    gate = threading.Event()
+
+    def progress(_phase: str, _done: int, _size: int, name: str) -> None:
+        if name == str(slow):
+            gate.wait(30)
+
+    with memory_site(tmp_path / "site") as site:
+        results = ops.ingest(site, [fast, slow], jobs=2, progress=progress)
+        assert next(results).source == str(fast)
+        threading.Timer(0.3, gate.set).start()  # while the end is waited for
+        results.close()  # type: ignore[attr-defined]
+        assert [row.name for row in site.catalog.slides()] == ["fast.tiff"]
+        assert_sound(site)
 
 
 def test_what_cannot_get_better_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
