@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from wsistore import ops
-from wsistore.cli.context import set_up_logging
+from wsistore.cli.context import set_up_output
 from wsistore.errors import WsistoreError
 from wsistore.model import Mode
 from wsistore.ops import IngestResult, Site
@@ -49,7 +49,7 @@ class Line:
 
 def main() -> int:
     """Run the demonstration; return 0 if every slide came back byte for byte."""
-    set_up_logging(verbose=False)
+    set_up_output(verbose=False)
     folder = Path(tempfile.mkdtemp(prefix="wsistore-demo-"))
     try:
         return _demonstrate(folder)

@@ -126,8 +126,8 @@ def _chunks(path: Path, level: Level, *, plain: bool) -> dict[int, bytes]:
             patch.setattr(shard_writer, "_is_plain", lambda _: False)
         checker = TileChecker(level)
 
-        def check(_tile: int, data: memoryview) -> None:
-            assert checker(data).good
+        def check(tile: int, data: memoryview) -> None:
+            assert checker(data).good, tile
 
         with Recorder(storage) as recorder:
             for job in shard_writer.jobs(plan, lambda: check):
