@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import time
 from dataclasses import replace
 from typing import Any
 
 import imagecodecs
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import tiffs
 from wsistore.slides import jpeg
 from wsistore.slides.base import Codec, Color, Level, TileCoding, empty_segments
 from wsistore.slides.check import GOOD, TileChecker
 from wsistore.slides.comments import harmless
+from wsistore.slides.decode import decode_tile
 
 PICTURE = tiffs.tissue(64, 64)
 IDENTITY = b"PATIENT-0001"
@@ -37,6 +41,36 @@ def j2k_with_comment(data: bytes, comment: bytes) -> bytes:
     at = data.index(b"\xff\x52")  # behind SIZ
     body = b"\0\1" + comment
     return data[:at] + b"\xff\x64" + struct.pack(">H", len(body) + 2) + body + data[at:]
+
+
+def inserted(data: bytes, before: bytes, code: int, text: bytes = IDENTITY) -> bytes:
+    """Put a marker segment before the last place of some marker."""
+    at = data.rindex(before)
+    return data[:at] + b"\xff" + bytes([code]) + struct.pack(">H", len(text) + 2) + text + data[at:]
+
+
+def longer(data: bytes, marker: bytes) -> bytes:
+    """Put a text at the end of a marker segment."""
+    at = data.index(marker) + 2
+    length = struct.unpack_from(">H", data, at)[0]
+    return data[:at] + struct.pack(">H", length + 5) + data[at + 2 : at + length] + b"DOE-1" + data[at + length :]
+
+
+def j2k_with_text_in_its_packets() -> bytes:
+    data = bytearray(j2k_of())
+    at = data.index(b"\xff\x90")
+    data += IDENTITY + b"\xff\xd9"
+    data[at + 6 : at + 10] = struct.pack(">I", len(data) - 2 - at)
+    return bytes(data)
+
+
+def j2k_with_comment_in_its_tile_part() -> bytes:
+    data = bytearray(j2k_of())
+    at = data.index(b"\xff\x90")
+    body = b"\0\1" + IDENTITY
+    data[at + 12 : at + 12] = b"\xff\x64" + struct.pack(">H", len(body) + 2) + body
+    data[at + 6 : at + 10] = struct.pack(">I", len(data) - 2 - at)
+    return bytes(data)
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------------
@@ -88,8 +122,13 @@ def test_a_jpeg_without_its_tables() -> None:
         (imagecodecs.jpeg8_encode(tiffs.tissue(64, 64, channels=1)), "1 components where 3"),
         (imagecodecs.jpeg8_encode(PICTURE, lossless=True), "SOF3"),
         (imagecodecs.jpeg8_encode((PICTURE.astype("uint16") << 4), bitspersample=12), "12 bit"),
-        (jpeg_of() + b"NAME-0002", "bytes behind"),
-        (jpeg_of() + b"NAME-0002\xff\xd9" + b"x", "bytes behind"),
+        (inserted(jpeg_of(), b"\xff\xda", 0xDC), "FFDC"),
+        (inserted(jpeg_of(), b"\xff\xd9", 0xDC), "FFDC"),
+        (inserted(jpeg_of(), b"\xff\xda", 0xF5), "FFF5"),
+        (longer(jpeg_of(), b"\xff\xdb"), "FFDB"),
+        (longer(jpeg_of(), b"\xff\xc4"), "FFC4"),
+        (longer(jpeg_of(), b"\xff\xc0"), "FFC0"),
+        (jpeg_of()[:-2] + b"\xff\xd0NAME-0002\xff\xd9", "restart markers"),
     ],
 )
 def test_a_jpeg_that_does_not_fit_is_for_whole(tile: bytes, words: str) -> None:
@@ -136,9 +175,53 @@ def test_a_comment_between_scans_is_cut() -> None:
     assert tile[:start] + tile[stop:] == plain
 
 
-def test_icc_profiles_and_signatures_of_encoders_stay() -> None:
+@pytest.mark.parametrize("seen_before", [False, True])
+@pytest.mark.parametrize("code", [0xFE, 0xE1, 0xEC])
+def test_a_comment_behind_the_scan_is_cut(seen_before: bool, code: int) -> None:
+    plain = jpeg_of()
     check = TileChecker(level(Codec.JPEG, Color.YCBCR))
-    assert check(tiffs.with_comment(jpeg_of(), b"ICC_PROFILE\0\1\1" + bytes(10), 0xE2)).good
+    assert not seen_before or check(plain).good
+    tile = inserted(plain, b"\xff\xd9", code)
+    ((start, stop),) = check(tile).cut
+    assert tile[:start] + tile[stop:] == plain
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9", b"\0\0", b"\xff\xd9\0"])
+def test_what_is_behind_a_jpeg_is_cut(seen_before: bool, end: bytes) -> None:
+    plain = jpeg_of()
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    assert not seen_before or check(plain).good
+    assert check(plain + IDENTITY + end).cut == ((len(plain), len(plain + IDENTITY + end)),)
+    told = tiffs.with_comment(plain, IDENTITY)
+    assert len(check(told + IDENTITY + end).cut) == 2
+    assert check(plain).good
+
+
+def test_restart_markers_that_are_announced_are_good() -> None:
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).save(file, "jpeg", restart_marker_blocks=1)
+    tile = file.getvalue()
+    assert b"\xff\xd0" in tile
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    assert check(tile).good
+    assert check(tile).good
+    assert check(inserted(tile, b"\xff\xd9", 0xFE)).cut
+
+
+def test_the_second_look_at_a_header_is_fast() -> None:
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    tile = jpeg_of()
+    check(tile)
+    started = time.process_time()
+    for _ in range(1000):
+        check(tile)
+    assert time.process_time() - started < 0.2, "it should be a few microseconds each"
+
+
+def test_signatures_of_encoders_stay_but_no_profile() -> None:
+    check = TileChecker(level(Codec.JPEG, Color.YCBCR))
+    assert check(tiffs.with_comment(jpeg_of(), b"ICC_PROFILE\0\1\1" + IDENTITY, 0xE2)).cut
     assert check(tiffs.with_comment(jpeg_of(), b"LEAD Technologies Inc. V1.01\0")).good
 
 
@@ -225,7 +308,9 @@ def test_damaged_jpeg_2000_is_named(tile: bytes, words: str) -> None:
         (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 32), codecformat="j2k"), "32×64"),
         (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 64, channels=1), codecformat="j2k"), "1 components"),
         (imagecodecs.jpeg2k_encode(tiffs.tissue(64, 64, dtype="uint16"), codecformat="j2k"), "depth"),
-        (j2k_of() + b"NAME-0002", "bytes behind"),
+        (inserted(j2k_of(), b"\xff\x90", 0x6F), "FF6F"),
+        (j2k_with_comment_in_its_tile_part(), "comment in the header"),
+        (j2k_with_text_in_its_packets(), "inside its JPEG 2000 packets"),
     ],
 )
 def test_jpeg_2000_that_does_not_fit_is_for_whole(tile: bytes, words: str) -> None:
@@ -236,6 +321,30 @@ def test_subsampled_jpeg_2000_is_for_whole() -> None:
     data = bytearray(j2k_of())
     data[data.index(b"\xff\x51") + 4 + 36 + 3 + 1] = 2  # XRsiz of the second component
     assert "subsampled" in TileChecker(level(Codec.JPEG2000))(bytes(data)).whole
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+@pytest.mark.parametrize("open_end", [False, True])
+def test_what_is_behind_jpeg_2000_is_cut(seen_before: bool, open_end: bool) -> None:
+    plain = bytearray(j2k_of())
+    if open_end:
+        at = plain.index(b"\xff\x90")
+        plain[at + 6 : at + 10] = bytes(4)  # the tile-part goes on to the end of the codestream
+    check = TileChecker(level(Codec.JPEG2000))
+    assert not seen_before or check(plain).good
+    for end in (b"", b"\xff\xd9"):
+        tile = plain + IDENTITY + end
+        assert check(tile).cut == ((len(plain), len(tile)),)
+
+
+def test_numbers_of_packets_are_no_markers() -> None:
+    plain = bytearray(j2k_of())
+    at = plain.index(b"\xff\x90")
+    plain[at + 14 : at + 14] = b"\xff\x91\0\4\0\xff\xc0\xff\x91\0\4\xff\xd9"
+    plain[at + 6 : at + 10] = struct.pack(">I", len(plain) - 2 - at)
+    check = TileChecker(level(Codec.JPEG2000))
+    assert check(plain).good
+    assert check(plain).good
 
 
 def test_webp() -> None:
@@ -264,7 +373,10 @@ def test_plain_tiles_are_judged_by_their_length() -> None:
     check = TileChecker(level(Codec.NONE))
     assert check(PICTURE.tobytes()).good
     assert "12287 bytes" in check(PICTURE.tobytes()[:-1]).problem
-    assert "behind" in check(PICTURE.tobytes() + b"\0").whole
+    for behind in (b"\0", IDENTITY):
+        assert check(PICTURE.tobytes() + behind).cut == ((12288, 12288 + len(behind)),)
+    padded = decode_tile(level(Codec.NONE), PICTURE.tobytes() + IDENTITY)
+    np.testing.assert_array_equal(padded, PICTURE)
     wide = TileChecker(replace(level(Codec.NONE, Color.GRAY, channels=1), dtype="uint16"))
     assert wide(bytes(64 * 64 * 2)).good
 
@@ -275,6 +387,50 @@ def test_streams_and_strips() -> None:
     assert TileChecker(level(Codec.LZW))(bytes(imagecodecs.lzw_encode(PICTURE.tobytes()))).good
     assert TileChecker(level(Codec.LZW))(b"\x80").problem
     assert TileChecker(level(Codec.JPEG_STRIPS))(b"").problem
+
+
+@pytest.mark.parametrize(
+    ("codec", "data"),
+    [
+        (Codec.DEFLATE, bytes(imagecodecs.zlib_encode(PICTURE.tobytes()))),
+        (Codec.LZW, bytes(imagecodecs.lzw_encode(PICTURE.tobytes()))),
+        (Codec.LZW, bytes(imagecodecs.lzw_encode(bytes(64 * 64 * 3)))),
+        (Codec.WEBP, bytes(imagecodecs.webp_encode(PICTURE, level=80))),
+    ],
+)
+def test_what_is_behind_a_stream_is_cut(codec: Codec, data: bytes) -> None:
+    check = TileChecker(level(codec))
+    assert check(data).good
+    assert check(data + bytes(9)).good
+    tile = data + IDENTITY
+    ((start, stop),) = check(tile).cut
+    assert len(data) <= start <= len(data) + 4
+    assert stop == len(tile)
+    assert check(tile[:start]).good
+    np.testing.assert_array_equal(decode_tile(level(codec), tile[:start]), decode_tile(level(codec), data))
+
+
+@pytest.mark.parametrize("codec", [Codec.DEFLATE, Codec.LZW])
+def test_a_stream_that_ends_early_is_damaged(codec: Codec) -> None:
+    encode = imagecodecs.zlib_encode if codec is Codec.DEFLATE else imagecodecs.lzw_encode
+    assert TileChecker(level(codec))(bytes(encode(PICTURE.tobytes()[:-5]))).problem
+
+
+def test_a_stream_with_more_than_its_pixels_is_for_whole() -> None:
+    data = bytes(imagecodecs.zlib_encode(PICTURE.tobytes() + IDENTITY))
+    assert "does not end" in TileChecker(level(Codec.DEFLATE))(data).whole
+
+
+def test_a_webp_with_more_than_a_picture_is_for_whole() -> None:
+    good = bytes(imagecodecs.webp_encode(PICTURE, level=80))
+
+    def with_more(more: bytes) -> bytes:
+        return good[:4] + struct.pack("<I", len(good) - 8 + len(more)) + good[8:] + more
+
+    check = TileChecker(level(Codec.WEBP))
+    assert "ICCP" in check(with_more(b"ICCP" + struct.pack("<I", 12) + IDENTITY)).whole
+    assert "two pictures" in check(with_more(good[12:])).whole
+    assert "behind" in check(with_more(b"DOE-1")).whole
 
 
 def test_a_whole_level_has_nothing_to_check() -> None:

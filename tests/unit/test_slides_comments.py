@@ -79,12 +79,21 @@ def test_tables_that_carry_a_comment_lose_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_tile(open_source(other).levels[0], tile), imagecodecs.jpeg8_decode(tile))
 
 
-@pytest.mark.parametrize("code", [0xE1, 0xED])
-def test_a_whole_slide_keeps_its_bytes(tmp_path: Path, code: int) -> None:
-    tiles = [
-        tiffs.with_comment(t, IDENTITY, code) + b"behind" for t in tiffs.jpeg_tiles(tiffs.tissue(64, 64), (64, 64))
-    ]
+def test_a_whole_slide_keeps_its_bytes(tmp_path: Path) -> None:
+    tiles = [t[:-2] + b"\xff\xdc\0\x06DOE1\xff\xd9" for t in tiffs.jpeg_tiles(tiffs.tissue(64, 64), (64, 64))]
     path = tiffs.write_tiles(tmp_path / "a.tif", tiles, (64, 64, 3), (64, 64), 7, photometric="ycbcr")
     source = open_source(path)
     assert source.mode is Mode.WHOLE
-    assert "bytes behind" in source.mode_reason
+    assert "FFDC" in source.mode_reason
+
+
+@pytest.mark.parametrize("scan_all", [False, True])
+@pytest.mark.parametrize("told", [0, 37])
+def test_what_is_behind_uncompressed_tiles_is_left_out(tmp_path: Path, told: int, scan_all: bool) -> None:
+    plain = [tiffs.tissue(16, 16).tobytes()] * 100
+    tiles = [t + IDENTITY if i == told else t for i, t in enumerate(plain)]
+    path = tiffs.write_tiles(tmp_path / "a.tif", tiles, (160, 160, 3), (16, 16), 1, photometric="rgb")
+    source = open_source(path, scan_all=scan_all)
+    assert source.mode is Mode.TILES
+    if scan_all or told == 0:
+        assert tiffs.tile_bytes(source, source.levels[0]) == dict(enumerate(plain))

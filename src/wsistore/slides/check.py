@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import imagecodecs
 import numpy as np
 
 from wsistore.slides import jpeg, jpeg2000, webp
@@ -14,6 +17,8 @@ Range = tuple[int, int]
 
 _MOST_HEADERS = 64
 """How many different headers a checker remembers; slides have one to three."""
+_LZW_END_BYTES = 4
+"""A clear and an end code, up to 12 bits each, end at most this far behind the byte that the last pixel is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ GOOD = TileVerdict()
 class TileChecker:
     """Checks the tiles of one level, one after the other; not for use from several threads at once.
 
-    The common case, a tile that begins as an earlier good one did, costs about a microsecond.
+    The common case, a tile that begins as an earlier good one did, costs microseconds.
     """
 
     def __init__(self, level: Level) -> None:
@@ -57,20 +62,20 @@ class _Remembered:
     """Verdicts by header bytes, so that a header seen before is not parsed again."""
 
     def __init__(self) -> None:
-        self._by_length: dict[int, dict[bytes, TileVerdict]] = {}
+        self._by_length: dict[int, dict[bytes, tuple[TileVerdict, bool]]] = {}
         self._count = 0
 
-    def find(self, tile: memoryview) -> tuple[int, TileVerdict] | None:
-        """Return length of and verdict on the header that the tile starts with."""
+    def find(self, tile: memoryview) -> tuple[int, tuple[TileVerdict, bool]] | None:
+        """Return the length of the header that the tile starts with, the verdict on it, and whether it has restarts."""
         for length, verdicts in self._by_length.items():
             verdict = verdicts.get(tile[:length].tobytes())
             if verdict is not None:
                 return length, verdict
         return None
 
-    def add(self, header: bytes, verdict: TileVerdict) -> None:
+    def add(self, header: bytes, verdict: TileVerdict, *, restarts: bool = False) -> None:
         if self._count < _MOST_HEADERS:
-            self._by_length.setdefault(len(header), {})[header] = verdict
+            self._by_length.setdefault(len(header), {})[header] = (verdict, restarts)
             self._count += 1
 
 
@@ -83,8 +88,8 @@ class _JpegCheck:
 
     def __call__(self, tile: memoryview) -> TileVerdict:
         seen = self._seen.find(tile)
-        if seen is not None and tile[-1] == jpeg.EOI and tile[-2] == 0xFF:
-            return seen[1]
+        if seen is not None and jpeg.ends_alone(tile, seen[0], restarts=seen[1][1]):
+            return seen[1][0]
         data = bytes(tile)
         try:
             return self._parse(data)
@@ -102,16 +107,24 @@ class _JpegCheck:
         wanted = {c.table for c in header.frame.components}
         if wanted - header.tables - self._tables:
             return TileVerdict(problem="lacks its JPEG quantisation tables")
-        found = header.segments if header.single_scan else tuple(jpeg.segments(data, whole=True))
-        stop = data.find(jpeg.EOI_BYTES, header.scan_start) + 2 if header.single_scan else found[-1].stop
-        if stop < 2:
-            return TileVerdict(problem="has no end-of-image marker")
-        if any(data[stop:]):
-            return TileVerdict(whole="has bytes behind its JPEG picture")
-        verdict = TileVerdict(cut=jpeg.telling(data, found)) if jpeg.telling(data, found) else GOOD
-        if header.single_scan:
-            self._seen.add(data[: header.scan_start], verdict)
+        found = tuple(jpeg.segments(data, whole=True))
+        reason = jpeg.odd(data, header, found)
+        if reason:
+            return TileVerdict(whole=reason)
+        verdict = _cutting(*jpeg.telling(data, found), *_behind(data, found[-1].stop))
+        restarts = header.restart_interval > 0
+        if header.single_scan and jpeg.ends_alone(data, header.scan_start, restarts=restarts):
+            self._seen.add(data[: header.scan_start], verdict, restarts=restarts)
         return verdict
+
+
+def _cutting(*ranges: Range) -> TileVerdict:
+    return TileVerdict(cut=ranges) if ranges else GOOD
+
+
+def _behind(data: bytes, stop: int) -> tuple[Range, ...]:
+    """Return what is behind the end of a picture, nothing if it is but zeros: they pad."""
+    return ((stop, len(data)),) if any(data[stop:]) else ()
 
 
 def _contradicts(header: jpeg.Header, color: Color) -> bool:
@@ -132,7 +145,7 @@ class _Jpeg2000Check:
     def __call__(self, tile: memoryview) -> TileVerdict:
         seen = self._seen.find(tile)
         if seen is not None and jpeg2000.single_part(tile, seen[0]):
-            return seen[1]
+            return seen[1][0]
         data = bytes(tile)
         if jpeg2000.boxed(data):
             return TileVerdict(whole="is a JPEG 2000 codestream inside JP2 boxes")
@@ -143,12 +156,10 @@ class _Jpeg2000Check:
 
     def _parse(self, data: bytes) -> TileVerdict:
         stream = jpeg2000.parse(data)
-        reason = unfit_codestream(stream, self._level, self._color)
-        if not reason and any(data[stream.stop :]):
-            reason = "has bytes behind its JPEG 2000 codestream"
+        reason = unfit_codestream(stream, self._level, self._color) or stream.odd
         if reason:
             return TileVerdict(whole=reason)
-        verdict = TileVerdict(cut=stream.telling) if stream.telling else GOOD
+        verdict = _cutting(*stream.telling, *_behind(data, stream.stop))
         if jpeg2000.single_part(data, stream.header_stop):
             self._seen.add(data[: stream.header_stop], verdict)
         return verdict
@@ -184,36 +195,73 @@ class _WebpCheck:
             return TileVerdict(problem=str(error))
         if (height, width) != self._size:
             reason = f"is a WebP picture of {width}×{height} pixels where {self._size[1]}×{self._size[0]} are declared"
-        return TileVerdict(whole=reason) if reason else GOOD
+        return TileVerdict(whole=reason) if reason else _cutting(*_behind(data, webp.end_of(data)))
+
+
+def _pixel_bytes(level: Level) -> int:
+    return level.tile_height * level.tile_width * level.channels * np.dtype(level.dtype).itemsize
 
 
 class _PlainCheck:
     """Uncompressed tiles: their length says all."""
 
     def __init__(self, level: Level, _coding: TileCoding) -> None:
-        samples = level.tile_height * level.tile_width * level.channels
-        self._bytes = samples * np.dtype(level.dtype).itemsize
+        self._bytes = _pixel_bytes(level)
 
     def __call__(self, tile: memoryview) -> TileVerdict:
         if len(tile) == self._bytes:
             return GOOD
         if len(tile) > self._bytes:
-            return TileVerdict(whole="has bytes behind its pixels")
+            return _cutting((self._bytes, len(tile)))
         return TileVerdict(problem=f"has {len(tile)} bytes where its pixels take {self._bytes}")
 
 
-class _StreamCheck:
-    """LZW and deflate: nothing but the first bytes can be judged without decoding."""
+class _DeflateCheck:
+    """Deflated tiles: only inflating shows where their stream ends."""
 
-    def __init__(self, _level: Level, coding: TileCoding) -> None:
-        self._zlib = coding.codec is Codec.DEFLATE
+    def __init__(self, level: Level, _coding: TileCoding) -> None:
+        self._bytes = _pixel_bytes(level)
 
     def __call__(self, tile: memoryview) -> TileVerdict:
         if len(tile) < 2:
             return TileVerdict(problem="is too short to be a compressed tile")
-        if self._zlib and (tile[0] & 15 != 8 or (tile[0] << 8 | tile[1]) % 31):
+        if tile[0] & 15 != 8 or (tile[0] << 8 | tile[1]) % 31:
             return TileVerdict(problem="does not start as deflated data")
-        return GOOD
+        stream = zlib.decompressobj()
+        try:
+            length = len(stream.decompress(tile, self._bytes + 1))
+        except zlib.error as error:
+            return TileVerdict(problem=f"cannot be inflated ({error})")
+        if length < self._bytes:
+            return TileVerdict(problem=f"inflates to {length} bytes where its pixels take {self._bytes}")
+        if length > self._bytes or not stream.eof:
+            return TileVerdict(whole="is deflated data that does not end with its pixels")
+        return _cutting(*_behind(bytes(tile), len(tile) - len(stream.unused_data)))
+
+
+class _LzwCheck:
+    """LZW tiles: the decoder does not say where their stream ends, but what it needs for all pixels shows it."""
+
+    def __init__(self, level: Level, _coding: TileCoding) -> None:
+        self._bytes = _pixel_bytes(level)
+
+    def __call__(self, tile: memoryview) -> TileVerdict:
+        if len(tile) < 2:
+            return TileVerdict(problem="is too short to be a compressed tile")
+        data = bytes(tile)
+        if not self._complete(data):
+            return TileVerdict(problem="is LZW data that does not hold all its pixels")
+        if not self._complete(data[:-_LZW_END_BYTES]):
+            return GOOD
+        # the shortest part that holds all pixels, and the end-of-information code behind it
+        stop = bisect.bisect_left(range(len(data)), 1, key=lambda length: self._complete(data[:length]))
+        return _cutting(*_behind(data, stop + _LZW_END_BYTES))
+
+    def _complete(self, data: bytes) -> bool:
+        try:
+            return len(imagecodecs.lzw_decode(data, out=self._bytes)) == self._bytes
+        except Exception:  # the codec raises errors of its own, and they always mean the same
+            return False
 
 
 class _StripCheck:
@@ -231,7 +279,7 @@ _CHECKS: dict[Codec, Callable[[Level, TileCoding], Callable[[memoryview], TileVe
     Codec.JPEG_STRIPS: _StripCheck,
     Codec.JPEG2000: _Jpeg2000Check,
     Codec.WEBP: _WebpCheck,
-    Codec.LZW: _StreamCheck,
-    Codec.DEFLATE: _StreamCheck,
+    Codec.LZW: _LzwCheck,
+    Codec.DEFLATE: _DeflateCheck,
     Codec.NONE: _PlainCheck,
 }

@@ -99,7 +99,7 @@ def _deflate(level: Level, coding: TileCoding, tile: bytes) -> Pixels:
 
 
 def _plain(level: Level, coding: TileCoding, tile: bytes) -> Pixels:
-    return _arranged(level, coding, tile)
+    return _arranged(level, coding, tile[: _tile_bytes(level)])  # what is more is padding
 
 
 def _tile_bytes(level: Level) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from wsistore.slides.base import Color
 from wsistore.slides.comments import harmless
 
 SOI, EOI, SOS, DQT, DHT, DRI, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xFE
-APP0, APP2, APP14, APP15 = 0xE0, 0xE2, 0xEE, 0xEF
+APP0, APP14, APP15 = 0xE0, 0xEE, 0xEF
 EOI_BYTES = b"\xff\xd9"
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -19,6 +19,8 @@ _DECODABLE_FRAMES = {0xC0, 0xC1, 0xC2}
 _JFIF_BYTES = 16
 """Length of a JFIF segment without a thumbnail, the length field included."""
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_NEXT_MARKER_OR_RESTART = re.compile(rb"\xff[^\x00\xff]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 Range = tuple[int, int]
 
@@ -78,6 +80,38 @@ class Header:
     def single_scan(self) -> bool:
         """Whether the first scan carries all that there is: nothing but entropy-coded data follows it."""
         return self.frame.code != 0xC2 and self.scan_components == len(self.frame.components)
+
+
+def ends_alone(tile: bytes | memoryview, scan_start: int, *, restarts: bool) -> bool:
+    """Say whether nothing but entropy-coded data and an EOI follows the header, zeros behind it left aside.
+
+    Parameters
+    ----------
+    tile
+        A JPEG whose only scan starts at `scan_start`.
+    restarts
+        Whether the header announces restart markers.
+
+    """
+    found = (_NEXT_MARKER if restarts else _NEXT_MARKER_OR_RESTART).search(tile, scan_start)
+    if found is None or tile[found.end() - 1] != EOI:
+        return False
+    return found.end() == len(tile) or not any(tile[found.end() :])
+
+
+def odd(data: bytes, header: Header, found: tuple[Segment, ...]) -> str:
+    """Return what among all segments of a JPEG no picture needs, and could hide a text; empty if there is nothing."""
+    for one in found:
+        body = data[one.start : one.stop].lstrip(b"\xff")[3:]
+        if one.code not in _USUAL:
+            return f"has a JPEG marker segment (FF{one.code:02X}) that tiles do not need"
+        if one.code in _SHAPES and not _SHAPES[one.code](body):
+            return f"has a JPEG marker segment (FF{one.code:02X}) of another length than its content"
+    if sum(one.code in _FRAMES for one in found) > 1:
+        return "has two JPEG frames"
+    if not header.restart_interval and _RESTART.search(data, header.scan_start, found[-1].start):
+        return "has JPEG restart markers that its header does not announce"
+    return ""
 
 
 def segments(data: bytes, *, whole: bool = False) -> Iterator[Segment]:
@@ -185,6 +219,30 @@ def table_numbers(body: bytes) -> Iterator[int]:
         at += 1 + (128 if body[at] >> 4 else 64)
 
 
+def _whole_tables(body: bytes) -> bool:
+    at = 0
+    while at < len(body):
+        at += 1 + (128 if body[at] >> 4 else 64)
+    return at == len(body)
+
+
+def _whole_codes(body: bytes) -> bool:
+    at = 0
+    while at + 17 <= len(body):
+        at += 17 + sum(body[at + 1 : at + 17])
+    return at == len(body)
+
+
+_USUAL = _FRAMES | {SOS, DQT, DHT, DRI, COM, EOI} | set(range(APP0, APP15 + 1))
+_SHAPES: dict[int, Callable[[bytes], bool]] = {
+    **dict.fromkeys(_FRAMES, lambda body: len(body) == 6 + 3 * body[5]),
+    SOS: lambda body: len(body) > 0 and len(body) == 4 + 2 * body[0],
+    DRI: lambda body: len(body) == 2,
+    DQT: _whole_tables,
+    DHT: _whole_codes,
+}
+
+
 def shared_tables(tables: bytes | None) -> frozenset[int]:
     """Return the numbers of the quantisation tables in an abbreviated table-specification stream.
 
@@ -250,7 +308,7 @@ def unfit(frame: Frame, height: int, width: int, channels: int) -> str:
 def telling(data: bytes, found: tuple[Segment, ...]) -> tuple[Range, ...]:
     """Return the byte ranges of segments that may carry an identity: comments and application data.
 
-    JFIF without thumbnail, ICC profiles, Adobe's colour marker and signatures of encoders stay.
+    JFIF without thumbnail, Adobe's colour marker and signatures of encoders stay.
     """
     return tuple((s.start, s.stop) for s in found if _tells(data, s))
 
@@ -263,8 +321,6 @@ def _tells(data: bytes, segment: Segment) -> bool:
         return False
     if segment.code == APP0:
         return not (body[:5] == b"JFIF\0" and len(body) + 2 == _JFIF_BYTES)
-    if segment.code == APP2:
-        return body[:12] != b"ICC_PROFILE\0"
     return not (segment.code == APP14 and body[:5] == b"Adobe" and len(body) == 12)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from wsistore.errors import BrokenError
 from wsistore.slides.base import Codec, Content, Level, Source
 from wsistore.slides.boundary import NoTileGridError, translated
-from wsistore.slides.check import TileChecker, TileVerdict
+from wsistore.slides.check import Range, TileChecker, TileVerdict
 from wsistore.slides.decode import Pixels, decode_tile
 from wsistore.slides.segments import Segments, read_tile, without
 
@@ -79,7 +79,8 @@ class _LevelExam:
             data = self._read(place)
             verdict = self._judge(place, data)
             cut = cut or bool(verdict.cut)
-            borders.append(self._border(int(self._tiles[place]), self._decode(place, data)))
+            kept = _left(data, verdict.cut)  # what the chunk will be, and must decode
+            borders.append(self._border(int(self._tiles[place]), self._decode(place, kept)))
         known = [border for border in borders if border is not None]
         self.dark = bool(known) and max(known) < _DARK
         return self._cut() if cut else self._level
@@ -137,7 +138,7 @@ class _LevelExam:
     def _cut(self) -> Level:
         """Look at every tile and cut out what may carry an identity."""
         level = self._level
-        if level.coding is None or level.coding.codec not in {Codec.JPEG, Codec.JPEG2000, Codec.WEBP}:
+        if level.coding is None or level.coding.codec is Codec.JPEG_STRIPS:
             return level
         cuts = {}
         for place in range(len(self._tiles)):
@@ -145,3 +146,10 @@ class _LevelExam:
             if verdict.cut:
                 cuts[int(self._tiles[place])] = verdict.cut
         return replace(level, segments=without(level.segments, cuts))
+
+
+def _left(data: bytes, cuts: tuple[Range, ...]) -> bytes:
+    """Return what is left of a tile's bytes without the ranges that are cut out."""
+    starts = [0, *(stop for _, stop in cuts)]
+    stops = [*(start for start, _ in cuts), len(data)]
+    return b"".join(data[start:stop] for start, stop in zip(starts, stops, strict=True))

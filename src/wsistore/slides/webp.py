@@ -6,19 +6,24 @@ import struct
 from collections.abc import Iterator
 
 _PIXELS = {b"VP8 ", b"VP8L"}
-_MORE = {b"VP8X", b"ICCP"}
+_CANVAS_BYTES = 10
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the RIFF chunks as (name, start of body, end of body)."""
-    at = 12
-    while at + 8 <= len(data):
+    """Yield the RIFF chunks as (name, start of body, end of body), as far as the header says that the picture goes."""
+    at, end = 12, end_of(data)
+    while at + 8 <= end:
         name, length = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
         if at + 8 + length > len(data):
             msg = "ends inside a WebP chunk"
             raise ValueError(msg)
         yield name, at + 8, at + 8 + length
         at += 8 + length + (length & 1)
+
+
+def end_of(data: bytes) -> int:
+    """Return the offset behind the picture as its header says, no more than the length of `data`."""
+    return min(len(data), int(struct.unpack_from("<I", data, 4)[0]) + 8)
 
 
 def size_of(data: bytes) -> tuple[int, int]:
@@ -49,9 +54,16 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 def unfit(data: bytes) -> str:
     """Return why a WebP picture cannot be kept as a chunk (it carries text, alpha or frames), or nothing."""
-    names = [name for name, _, _ in _chunks(data)]
-    more = [name.decode("latin-1").strip() for name in names if name not in _PIXELS | _MORE]
+    chunks = list(_chunks(data))
+    more = [name.decode("latin-1").strip() for name, start, stop in chunks if not _plain(name, stop - start)]
     if more:
         return f"is a WebP picture with {', '.join(more)} in it"
-    end = struct.unpack_from("<I", data, 4)[0] + 8
-    return "has bytes behind its WebP picture" if any(data[end:]) else ""
+    if sum(name in _PIXELS for name, _, _ in chunks) > 1:
+        return "is a WebP picture with two pictures in it"
+    last = max(stop + (stop & 1) for _, _, stop in chunks)
+    return "has bytes behind the last part of its WebP picture" if any(data[last : end_of(data)]) else ""
+
+
+def _plain(name: bytes, length_bytes: int) -> bool:
+    """Say whether a chunk holds pixels or the size of the canvas, and nothing else."""
+    return name in _PIXELS or (name == b"VP8X" and length_bytes == _CANVAS_BYTES)
