@@ -43,6 +43,8 @@ class CopyState(StrEnum):
     COMMITTED = "committed"
     SUPERSEDED = "superseded"
     """A newer version of the same slide was committed."""
+    SUSPECT = "suspect"
+    """Committed, but its last verification failed; a later one that succeeds makes it committed again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from tests.site_faults import DEAD
+from tests.site_faults import DEAD, faulty, mended
 from tests.site_kit import (
     assert_all_restore,
     assert_sound,
@@ -26,7 +26,9 @@ from tests.site_kit import (
 from wsistore import ops
 from wsistore.catalog import AttemptState, Catalog
 from wsistore.compress.keys import COMMITS
-from wsistore.ops import attempts
+from wsistore.errors import TransientError
+from wsistore.ops import attempts, verifying
+from wsistore.storage.fault import FailBefore, Rule
 
 ELSEWHERE = "otherhost/1:otherboot:77:88"
 """A process of another machine: only its lease says whether it lives."""
@@ -251,3 +253,91 @@ def test_what_was_ingested_anew_meanwhile_is_not_adopted_twice(tmp_path: Path) -
         assert ops.recover(site) == ops.Recovered(0, 0, 1)
         assert len(site.catalog.slides()) == 1
         assert site.catalog.attempt(seen.attempt) == seen
+
+
+# --- copies that are damaged or gone ----------------------------------------------------------------------------------
+
+
+def damage(site: ops.Site, how: str) -> None:
+    """Do something to the one copy in a tier."""
+    storage = site.tier("hot")
+    key = next(
+        key for key in sorted(stored_keys(storage)) if key.startswith("commits/" if how == "commit" else "store/")
+    )
+    if how == "flipped":
+        key = max((info.size_bytes, info.key) for info in storage.list("store/"))[1]
+        data = bytearray(storage.get(key))
+        data[len(data) // 2] ^= 1
+        storage.put(key, data)
+    elif how == "cut":
+        storage.put(key, storage.get(key)[:-1])
+    elif how == "all":
+        for one in stored_keys(storage) - {"wsistore-tier.json"}:
+            storage.delete(one)
+    else:
+        storage.delete(key)
+
+
+@pytest.mark.parametrize(
+    ("how", "verified"),
+    [("flipped", True), ("cut", False), ("gone", False), ("commit", False), ("all", False), ("all", True)],
+)
+def test_what_is_lost_is_taken_in_anew(tmp_path: Path, how: str, *, verified: bool) -> None:
+    tiff = tiny_tiff(tmp_path / "in" / "a.tiff")
+    with memory_site(tmp_path / "site") as site:
+        (first,) = ingest(site, tiff)
+        key = str(first.slide)
+        damage(site, how)
+        if verified:
+            (verdict,) = ops.verify(site, [key])
+            assert not verdict.ok
+            shown = ops.show(site, key)
+            assert (shown["verified_at"], shown["copies"][0]["state"]) == (None, "suspect")
+        (again,) = ingest(site, tiff)
+        assert (again.status, again.slide, again.supersedes) == ("ingested", key, 1)
+        assert ops.show(site, key)["verified_at"] == again.verified_at
+        assert [str(copy.state) for copy in site.catalog.copies(key)] == ["committed", "superseded"]
+        kinds = [event.kind for event in site.catalog.events(key)]
+        assert kinds == ["ingested", "verification-failed", "ingested"]
+        assert site.catalog.events(key)[-1].detail["repairs"] == 1
+        assert [result.ok for result in ops.verify(site, [key])] == [True]
+        assert_all_restore(site, {"a.tiff": files_of(tiff)})
+        (last,) = ingest(site, tiff)
+        assert (last.status, last.verified_at >= str(again.verified_at)) == ("exists", True)
+
+
+def test_a_tier_that_cannot_be_asked_makes_nothing_suspect(tmp_path: Path) -> None:
+    tiff = tiny_tiff(tmp_path / "in" / "a.tiff")
+    with memory_site(tmp_path / "site") as site:
+        (first,) = ingest(site, tiff)
+        faulty(site, Rule(FailBefore(TransientError("no answer")), times=10_000))
+        (verdict,) = ops.verify(site, [str(first.slide)])
+        assert not verdict.ok
+        mended(site)
+        (again,) = ingest(site, tiff)
+        assert again.status == "exists"
+
+
+def test_a_version_that_comes_while_another_is_verified_is_verified_too(tmp_path: Path) -> None:
+    whole, part = tiny_series(tmp_path / "whole"), tmp_path / "part"
+    shutil.copytree(whole, part)
+    max(part.iterdir()).unlink()
+    with memory_site(tmp_path / "site") as site:
+        (first,) = ingest(site, part)
+        (older,) = site.catalog.copies(str(first.slide))
+        results = ops.verify(site, [str(first.slide)])
+        original, done = verifying.check_commit, []
+
+        def grow_first(*args: object) -> None:
+            if not done:
+                done.append(ingest(site, whole))
+                storage = site.tier("hot")
+                storage.delete(next(key for key in stored_keys(storage) if f"/{older.attempt}/0/" in key))
+            original(*args)
+
+        with mock.patch.object(verifying, "check_commit", grow_first):
+            verdicts = list(results)
+        kinds = [event.kind for event in site.catalog.events(str(first.slide))]
+        assert [str(copy.state) for copy in site.catalog.copies(str(first.slide))][-1] == "superseded"
+        assert [verdict.ok for verdict in verdicts] == [True]
+        assert kinds == ["ingested", "ingested", "verified"]

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from tests import catalog_kit as kit
-from wsistore.catalog import AlreadyClaimed, Attempt, AttemptState, Catalog, SourceState, attempts, schema
+from wsistore.catalog import AlreadyClaimed, Attempt, AttemptState, Catalog, SourceState, claims, schema
 from wsistore.errors import ConflictError, InputError, Kind, MissingError
+from wsistore.events import EventKind, NewEvent
 from wsistore.model import CopyState, Mode
 from wsistore.testing.clock import ManualClock
 
@@ -202,18 +203,17 @@ def test_the_index_alone_refuses_a_second_live_claim(catalog: Catalog, monkeypat
     """Where a database lets several transactions write, the look before the claim may see nothing yet."""
     first, second = kit.begin(catalog, "slide1"), kit.begin(catalog, "slide2")
     kit.claim(catalog, first, "same")
-    look, looks = attempts.raise_if_claimed, []
+    look, looks = claims.state_of_claim, []
 
-    def blind_at_first(*arguments: Any) -> None:
+    def blind_at_first(*arguments: Any) -> SourceState:
         looks.append(arguments)
-        if len(looks) > 1:
-            look(*arguments)
+        return look(*arguments) if len(looks) > 1 else SourceState.CLAIMED
 
-    monkeypatch.setattr(attempts, "raise_if_claimed", blind_at_first)
+    monkeypatch.setattr(claims, "state_of_claim", blind_at_first)
     with pytest.raises(AlreadyClaimed) as caught:
         kit.claim(catalog, second, "same")
     assert caught.value.slide == "slide1"
-    monkeypatch.setattr(attempts, "raise_if_claimed", lambda *arguments: None)
+    monkeypatch.setattr(claims, "state_of_claim", lambda *_: SourceState.CLAIMED)
     with pytest.raises(ConflictError) as refused:
         kit.claim(catalog, second, "same")
     assert isinstance(refused.value.__cause__, IntegrityError)
@@ -383,3 +383,90 @@ def test_open_attempts_are_all_that_may_have_left_objects(catalog: Catalog) -> N
     }
     assert [attempt.attempt for attempt in catalog.open_attempts("cold")] == [cold.attempt]
     assert len(catalog.open_attempts()) == 5
+
+
+# --- what an abandoned claim leaves, and content that is lost ---------------------------------------------------------
+
+
+def test_what_is_said_with_a_version_takes_effect_with_it(catalog: Catalog, url: str) -> None:
+    kit.ingest(catalog, "slide1", "a", metadata={"case_id": "C", "stain": "HE"})
+    before = catalog.slide("slide1")
+    attempt = kit.begin(catalog, "slide1")
+    kit.claim(catalog, attempt, "ab", n=2, metadata={"case_id": "D", "stain": "IHC"})
+    assert catalog.slide("slide1") == before
+    catalog.abandon(attempt.attempt, "gone")
+    assert catalog.slide("slide1") == before
+    assert kit.sql(url, "SELECT case_key FROM cases") == [("C",)]
+    kit.ingest(catalog, "slide1", "ab", n=2, metadata={"case_id": "D"})
+    assert catalog.slide("slide1").metadata == {"case_id": "D", "stain": "HE"}
+    assert kit.sql(url, "SELECT case_key FROM cases") == [("D",)]
+
+
+def test_a_version_that_would_mix_patients_is_refused_when_claimed_and_commits_if_they_mix_later(
+    catalog: Catalog,
+) -> None:
+    kit.ingest(catalog, "slide1", "a")
+    kit.ingest(catalog, "slide2", "b", metadata={"case_id": "C"})
+    attempt = kit.begin(catalog, "slide1")
+    said = {"case_id": "C", "patient_id": "PATIENT-0001"}
+    catalog.put_metadata({"slide2": {"patient_id": "PATIENT-0002"}})
+    with pytest.raises(InputError, match="several patients"):
+        kit.claim(catalog, attempt, "ab", n=2, metadata=said)
+    catalog.put_metadata({"slide2": {"patient_id": ""}})
+    kit.claim(catalog, attempt, "ab", n=2, metadata=said)
+    catalog.put_metadata({"slide2": {"patient_id": "PATIENT-0002"}})
+    catalog.commit(attempt.attempt, kit.INGESTED)  # its commit object is on the tier: there is no way back
+    assert catalog.slide("slide1").version == 2
+    assert catalog.slide("slide1").metadata == {}
+
+
+def test_abandoning_needs_the_attempt_as_it_was_seen(catalog: Catalog) -> None:
+    seen = kit.begin(catalog, "slide1")
+    kit.claim(catalog, seen, "x")
+    with pytest.raises(ConflictError, match="is claimed now"):
+        catalog.abandon(seen.attempt, "taken for dead", seen=seen)
+    catalog.commit(seen.attempt, kit.INGESTED)
+    other = kit.begin(catalog, "slide2")
+    catalog.release(other.attempt)
+    with pytest.raises(ConflictError, match="somebody works on it"):
+        catalog.abandon(other.attempt, "taken for dead", seen=other)
+    catalog.abandon(other.attempt, "dead", seen=catalog.attempt(other.attempt))
+    assert catalog.attempt(other.attempt).state is AttemptState.ABANDONED
+
+
+FAILED = NewEvent(EventKind.VERIFICATION_FAILED, "operator", {})
+
+
+def test_a_failure_makes_a_copy_suspect_until_it_proves_good(catalog: Catalog) -> None:
+    attempt = kit.ingest(catalog, "slide1", "x")
+    assert catalog.record_failure(attempt.attempt, FAILED, suspect=False)
+    assert catalog.copies("slide1")[0].state is CopyState.COMMITTED
+    assert catalog.record_failure(attempt.attempt, FAILED)
+    assert catalog.copies("slide1")[0].state is CopyState.SUSPECT
+    assert [row.slide for row in catalog.slides("verified_at is null and copies = 1")] == ["slide1"]
+    catalog.record_verification(attempt.attempt, kit.NOW, kit.INGESTED)
+    assert catalog.copies("slide1")[0].state is CopyState.COMMITTED
+    assert catalog.slides("verified_at is null") == []
+    assert [event.kind for event in catalog.events("slide1")][1:3] == ["verification-failed"] * 2
+
+
+def test_only_a_slide_without_a_good_copy_takes_its_content_again(catalog: Catalog) -> None:
+    first = kit.ingest(catalog, "slide1", "x")
+    again, other, late = (kit.begin(catalog, slide) for slide in ("slide1", "slide2", "slide1"))
+    with pytest.raises(AlreadyClaimed, match="is already kept"):
+        kit.claim(catalog, again, "x", n=2)
+    catalog.record_failure(first.attempt, FAILED)
+    with pytest.raises(AlreadyClaimed, match="is already kept as slide slide1"):
+        kit.claim(catalog, other, "x")
+    kit.claim(catalog, again, "x", n=2)
+    with pytest.raises(AlreadyClaimed, match="is just being committed") as caught:
+        kit.claim(catalog, late, "x", n=2)
+    assert caught.value.attempt == again.attempt
+    assert catalog.source("slide1", 2).state is SourceState.REPAIRING
+    catalog.commit(again.attempt, kit.INGESTED)
+    assert [(copy.version, copy.state) for copy in catalog.copies("slide1")] == [
+        (2, CopyState.COMMITTED),
+        (1, CopyState.SUPERSEDED),
+    ]
+    assert not catalog.record_failure(first.attempt, FAILED)
+    assert [event.kind for event in catalog.events("slide1")].count("verification-failed") == 1

@@ -1,7 +1,7 @@
 """What is where and what is in flight: slides, copies with their evidence, events."""
 
-from wsistore.catalog.attempts import AlreadyClaimed
 from wsistore.catalog.catalog import Catalog
+from wsistore.catalog.claims import AlreadyClaimed
 from wsistore.catalog.columns import COLUMNS, ConditionColumn
 from wsistore.catalog.owner import Owner, is_alive
 from wsistore.catalog.records import (

@@ -19,11 +19,9 @@ attempt's commit object stands in its place: its owner may just be slow, and abo
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Connection, delete, select, update
 
-from sqlalchemy import Connection, delete, func, select, update
-
-from wsistore.catalog import schema, slides
+from wsistore.catalog import claims, schema, slides
 from wsistore.catalog.records import (
     Attempt,
     AttemptState,
@@ -32,46 +30,14 @@ from wsistore.catalog.records import (
     SlideRecord,
     SourceRecord,
     SourceState,
-    slide_values,
 )
-from wsistore.catalog.rows import attempt_row, copy_row, source_files
+from wsistore.catalog.rows import attempt_row, copy_row
 from wsistore.errors import ConflictError, Kind, MissingError
 from wsistore.model import CopyState
+from wsistore.model import fingerprint as content_of
 
 _A, _C, _S, _V = schema.attempts, schema.copies, schema.slides, schema.sources
 _OPEN = (AttemptState.WRITING, AttemptState.VERIFIED, AttemptState.CLAIMED)
-_LIVE = (str(SourceState.CLAIMED), str(SourceState.CURRENT))
-
-
-class AlreadyClaimed(ConflictError):  # noqa: N818 - says what is, as the state of the slide does
-    """The same content, or the same slide, is being committed or is there already.
-
-    Parameters
-    ----------
-    message
-        As for `WsistoreError`.
-    slide
-        Key of the slide that has it.
-    attempt
-        The attempt that claimed it.
-    state
-        `SourceState.CURRENT`: it is there; `SourceState.CLAIMED`: wait for that attempt.
-
-    """
-
-    def __init__(self, message: str, *, slide: str, attempt: str, state: SourceState) -> None:
-        super().__init__(message, kind=Kind.BUSY, remedy="Wait until that attempt has ended, then try again.")
-        self.slide = slide
-        self.attempt = attempt
-        self.state = state
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle with what was claimed."""
-        return (_rebuild, (self.message, self.slide, self.attempt, self.state))
-
-
-def _rebuild(message: str, slide: str, attempt: str, state: SourceState) -> AlreadyClaimed:
-    return AlreadyClaimed(message, slide=slide, attempt=attempt, state=state)
 
 
 def begin(connection: Connection, attempt: Attempt) -> None:
@@ -101,6 +67,18 @@ def copy_of(connection: Connection, attempt: str) -> CopyRow | None:
     """Return the copy that an attempt claimed or committed."""
     row = connection.execute(select(_C).where(_C.c.attempt == attempt)).first()
     return None if row is None else copy_row(row)
+
+
+def set_verified(connection: Connection, copy: CopyRow, verified_at: str) -> None:
+    """Note that a copy proved good; one that was suspect is so no more."""
+    state = CopyState.COMMITTED if copy.state is CopyState.SUSPECT else copy.state
+    found = update(_C).where(_C.c.attempt == copy.attempt)
+    connection.execute(found.values(verified_at=verified_at, state=str(state)))
+
+
+def set_suspect(connection: Connection, attempt: str) -> None:
+    """Note that a copy failed its verification."""
+    connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.SUSPECT)))
 
 
 def extend_lease(connection: Connection, attempt: str, until: str) -> None:
@@ -138,7 +116,8 @@ def claim(
     Raises
     ------
     AlreadyClaimed
-        If the content is claimed or current anywhere, or another attempt has claimed this slide.
+        If the content is claimed or current anywhere, or another attempt has claimed this slide. A slide's own content
+        may be claimed anew where all copies of its current version are suspect.
     ConflictError
         If the attempt has ended, or `supersedes` is not the slide's current version.
     InputError
@@ -152,27 +131,12 @@ def claim(
     if known.slide != slide.slide or known.tier != copy.tier:
         msg = f"Attempt {attempt} writes slide {known.slide} to {known.tier}, not {slide.slide} to {copy.tier}."
         raise ConflictError(msg, remedy="Begin an attempt for what is claimed.")
-    raise_if_claimed(connection, fingerprint, slide.slide)
-    _check_version(connection, slide.slide, source.n, supersedes)
-    _put_slide(connection, slide, now)
-    _put_source(connection, attempt, fingerprint, slide, source, now)
-    _put_copy(connection, attempt, slide.slide, source.n, copy)
+    state = claims.state_of_claim(connection, fingerprint, slide.slide)
+    claims.check_version(connection, slide.slide, source.n, supersedes)
+    claims.put_slide(connection, slide, now)
+    claims.put_source(connection, attempt, fingerprint, slide, source, state, now)
+    claims.put_copy(connection, attempt, slide.slide, source.n, copy)
     _set_state(connection, attempt, AttemptState.CLAIMED, fingerprint=fingerprint)
-
-
-def raise_if_claimed(connection: Connection, fingerprint: str, slide: str) -> None:
-    """Raise `AlreadyClaimed` if the content is live, or a claim on the slide is open."""
-    same = connection.execute(select(_V).where(_V.c.fingerprint == fingerprint, _V.c.state.in_(_LIVE))).first()
-    if same is not None:
-        state = SourceState(same.state)
-        how = "is already kept" if state is SourceState.CURRENT else "is just being committed"
-        msg = f"This content {how} as slide {same.slide} (attempt {same.attempt})."
-        raise AlreadyClaimed(msg, slide=same.slide, attempt=same.attempt, state=state)
-    claimed = _V.c.state == str(SourceState.CLAIMED)
-    other = connection.execute(select(_V).where(_V.c.slide == slide, claimed)).first()
-    if other is not None:
-        msg = f"Another version of slide {slide} is just being committed (attempt {other.attempt})."
-        raise AlreadyClaimed(msg, slide=slide, attempt=other.attempt, state=SourceState.CLAIMED)
 
 
 def commit(connection: Connection, attempt: str) -> Attempt | None:
@@ -195,11 +159,11 @@ def commit(connection: Connection, attempt: str) -> Attempt | None:
     _require(known, AttemptState.CLAIMED)
     version = connection.execute(select(_V).where(_V.c.attempt == attempt)).one()
     slide, n = version.slide, version.n
+    if n > 1:
+        _supersede_before(connection, slide, n)  # first: the version before may have the same content
+        claims.settle_slide(connection, slide, version.record)
     connection.execute(update(_V).where(_V.c.attempt == attempt).values(state=str(SourceState.CURRENT)))
     connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.COMMITTED)))
-    if n > 1:
-        _supersede_before(connection, slide, n)
-        connection.execute(update(_S).where(_S.c.slide == slide).values(version.record))
     _set_state(connection, attempt, AttemptState.COMMITTED)
     return known
 
@@ -229,7 +193,6 @@ def adopt(
     connection: Connection,
     seen: Attempt,
     *,
-    fingerprint: str,
     slide: SlideRecord,
     source: SourceRecord,
     copy: CopyRecord,
@@ -248,7 +211,7 @@ def adopt(
     claim(
         connection,
         seen.attempt,
-        fingerprint=fingerprint,
+        fingerprint=content_of(source.files),
         slide=slide,
         source=source,
         copy=copy,
@@ -289,71 +252,10 @@ def _set_state(connection: Connection, attempt: str, state: AttemptState, **valu
     connection.execute(update(_A).where(_A.c.attempt == attempt).values(state=str(state), **values))
 
 
-def _check_version(connection: Connection, slide: str, n: int, supersedes: int | None) -> None:
-    current = connection.scalar(select(_V.c.n).where(_V.c.slide == slide, _V.c.state == str(SourceState.CURRENT)))
-    if current != supersedes:
-        here = "none" if current is None else str(current)
-        msg = f"The current version of slide {slide} is {here}, not {supersedes or 'none'} as the attempt saw."
-        raise ConflictError(msg, kind=Kind.BUSY, remedy="Start again.")
-    last = connection.scalar(select(func.max(_V.c.n)).where(_V.c.slide == slide)) or 0
-    if n != last + 1:
-        msg = f"The next version of slide {slide} is {last + 1}, not {n}."
-        raise ConflictError(msg, kind=Kind.BUSY, remedy="Start again.")
-
-
-def _put_slide(connection: Connection, slide: SlideRecord, now: str) -> None:
-    if connection.execute(select(_S.c.slide).where(_S.c.slide == slide.slide)).first() is None:
-        values: dict[str, Any] = {"slide": slide.slide, "created_at": now, "metadata": {}, "case_key": None}
-        connection.execute(_S.insert(), values | slide_values(slide))
-    slides.put_metadata(connection, {slide.slide: slide.metadata})
-
-
-def _put_source(
-    connection: Connection, attempt: str, fingerprint: str, slide: SlideRecord, source: SourceRecord, now: str
-) -> None:
-    connection.execute(
-        _V.insert(),
-        {
-            "slide": slide.slide,
-            "n": source.n,
-            "fingerprint": fingerprint,
-            "state": str(SourceState.CLAIMED),
-            "attempt": attempt,
-            "files": source_files(source.files),
-            "bytes": source.size_bytes,
-            "path": source.path,
-            "record": slide_values(slide),
-            "created_at": now,
-        },
-    )
-
-
-def _put_copy(connection: Connection, attempt: str, slide: str, version: int, copy: CopyRecord) -> None:
-    connection.execute(
-        _C.insert(),
-        {
-            "attempt": attempt,
-            "slide": slide,
-            "version": version,
-            "tier": copy.tier,
-            "n": copy.n,
-            "state": str(CopyState.CLAIMED),
-            "preset": str(copy.preset),
-            "bytes_stored": copy.bytes_stored,
-            "objects": copy.objects,
-            "evidence": str(copy.evidence),
-            "verified_at": copy.verified_at,
-            "commit_key": copy.commit_key,
-            "commit_body": copy.commit_body,
-            "fallbacks": dict(copy.fallbacks),
-        },
-    )
-
-
 def _supersede_before(connection: Connection, slide: str, n: int) -> None:
     versions = update(_V).where(_V.c.slide == slide, _V.c.n < n, _V.c.state == str(SourceState.CURRENT))
     connection.execute(versions.values(state=str(SourceState.SUPERSEDED)))
-    kept = update(_C).where(_C.c.slide == slide, _C.c.version < n, _C.c.state == str(CopyState.COMMITTED))
+    kept = update(_C).where(_C.c.slide == slide, _C.c.version < n, _C.c.state != str(CopyState.CLAIMED))
     connection.execute(kept.values(state=str(CopyState.SUPERSEDED)))
 
 

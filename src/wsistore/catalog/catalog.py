@@ -7,10 +7,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
-from wsistore.catalog import attempts, events, schema, slides
+from wsistore.catalog import attempts, claims, events, slides, tiers
 from wsistore.catalog.engine import BUSY_TIMEOUT_SECONDS, Database, open_database
 from wsistore.catalog.records import (
     Attempt,
@@ -23,11 +22,10 @@ from wsistore.catalog.records import (
     SourceRow,
     TierRecord,
 )
-from wsistore.catalog.rows import tier_row
 from wsistore.clock import Clock, SystemClock, iso
-from wsistore.errors import ConflictError, Kind, MissingError, SiteError
+from wsistore.errors import ConflictError, Kind, MissingError
 from wsistore.events import Event, EventKind, NewEvent
-from wsistore.model import random_key
+from wsistore.model import CopyState, random_key
 
 
 class Catalog:
@@ -169,7 +167,7 @@ class Catalog:
             # Where several transactions write at once, it is the unique index that decides between two claims.
             if isinstance(error.__cause__, IntegrityError):
                 with self._database.read() as connection:
-                    attempts.raise_if_claimed(connection, fingerprint, slide.slide)
+                    claims.state_of_claim(connection, fingerprint, slide.slide)
             raise
 
     def commit(self, attempt: str, event: NewEvent) -> None:
@@ -199,14 +197,7 @@ class Catalog:
             attempts.abandon(connection, attempt, reason, seen)
 
     def adopt(
-        self,
-        seen: Attempt,
-        *,
-        fingerprint: str,
-        slide: SlideRecord,
-        source: SourceRecord,
-        copy: CopyRecord,
-        event: NewEvent,
+        self, seen: Attempt, *, slide: SlideRecord, source: SourceRecord, copy: CopyRecord, event: NewEvent
     ) -> None:
         """Claim and commit at once an attempt whose commit object was found on the tier; see `claim` and `commit`.
 
@@ -217,15 +208,7 @@ class Catalog:
 
         """
         with self._database.write() as connection:
-            attempts.adopt(
-                connection,
-                seen,
-                fingerprint=fingerprint,
-                slide=slide,
-                source=source,
-                copy=copy,
-                now=self._now(),
-            )
+            attempts.adopt(connection, seen, slide=slide, source=source, copy=copy, now=self._now())
             events.append(connection, slide.slide, event, self._clock.now())
 
     def forget_attempt(self, attempt: str) -> None:
@@ -345,9 +328,35 @@ class Catalog:
             if found is None:
                 msg = f"There is no copy {copy!r}."
                 raise MissingError(msg, kind=Kind.SLIDE_MISSING, remedy="'wsistore show' lists a slide's copies.")
-            table = schema.copies
-            connection.execute(update(table).where(table.c.attempt == copy).values(verified_at=iso(verified_at)))
+            attempts.set_verified(connection, found, iso(verified_at))
             events.append(connection, found.slide, event, self._clock.now())
+
+    def record_failure(self, copy: str, event: NewEvent, *, suspect: bool = True) -> bool:
+        """Note that a copy (named by its attempt) failed its verification, and append `event` to its slide's chain.
+
+        Parameters
+        ----------
+        copy
+            The copy's attempt.
+        event
+            What went wrong.
+        suspect
+            Whether the copy is `CopyState.SUSPECT` now; False if it could only not be reached.
+
+        Returns
+        -------
+        bool
+            False, and nothing is noted, if the copy is not one of its slide's current version any more.
+
+        """
+        with self._database.write() as connection:
+            found = attempts.copy_of(connection, copy)
+            if found is None or found.state not in {CopyState.COMMITTED, CopyState.SUSPECT}:
+                return False
+            if suspect:
+                attempts.set_suspect(connection, copy)
+            events.append(connection, found.slide, event, self._clock.now())
+        return True
 
     def append_event(self, slide: str, kind: EventKind, actor: str, detail: Mapping[str, Any]) -> Event:
         """Append to a slide's chain; concurrent appends follow one another. `MissingError` if there is no slide."""
@@ -376,25 +385,12 @@ class Catalog:
 
         """
         with self._database.write() as connection:
-            _put_tier(connection, tier)
+            tiers.put(connection, tier)
 
     def tiers(self) -> list[TierRecord]:
         """Return the tiers that were ever noted, by name."""
         with self._database.read() as connection:
-            return [tier_row(row) for row in connection.execute(select(schema.tiers).order_by(schema.tiers.c.name))]
+            return tiers.every(connection)
 
     def _now(self) -> str:
         return iso(self._clock.now())
-
-
-def _put_tier(connection: Connection, tier: TierRecord) -> None:
-    table = schema.tiers
-    query = select(table).where((table.c.name == tier.name) | (table.c.id == tier.id))
-    for row in connection.execute(query):
-        if (row.name, row.id) != (tier.name, tier.id):
-            msg = f"Tier {tier.name!r} has the id {tier.id}, but the catalogue knows {row.name!r} with the id {row.id}."
-            remedy = "Put the tier's old name and id back in wsistore.toml; a new place needs a new name and a new id."
-            raise SiteError(msg, remedy=remedy)
-        connection.execute(update(table).where(table.c.name == tier.name).values(url=tier.url))
-        return
-    connection.execute(table.insert(), {"name": tier.name, "id": tier.id, "url": tier.url})

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from wsistore.model import CopyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +17,20 @@ class ConditionColumn:
     type: str
     """As DuckDB writes it."""
     meaning: str
+
+
+class _Verified(Protocol):
+    @property
+    def state(self) -> str: ...
+    @property
+    def verified_at(self) -> str: ...
+
+
+def verified_at(copies: Sequence[_Verified]) -> str | None:
+    """Return since when all of a slide's `copies` are known to be good; None if there is none, or one is suspect."""
+    if any(copy.state == CopyState.SUSPECT for copy in copies):
+        return None
+    return min((copy.verified_at for copy in copies), default=None)
 
 
 COLUMNS = (
@@ -33,10 +51,10 @@ COLUMNS = (
     ConditionColumn("magnification", "DOUBLE", "the objective's, such as 20 or 40"),
     ConditionColumn("bytes_source", "BIGINT", "size of the vendor's files"),
     ConditionColumn("version", "BIGINT", "number of the source's current version, from 1"),
-    ConditionColumn("copies", "BIGINT", "committed copies of the current version"),
+    ConditionColumn("copies", "BIGINT", "copies of the current version"),
     ConditionColumn("tiers", "VARCHAR[]", "where they are: list_contains(tiers, 'hot')"),
     ConditionColumn("bytes_stored", "BIGINT", "size of these copies together"),
     ConditionColumn("objects", "BIGINT", "objects of these copies together"),
-    ConditionColumn("verified_at", "TIMESTAMP", "when the copy that waits longest was last verified, UTC"),
+    ConditionColumn("verified_at", "TIMESTAMP", "when all copies were last verified, UTC; null if one is suspect"),
 )
 """Unknown values are null. Beside these there is `now`, the present in UTC."""

@@ -23,7 +23,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from wsistore.catalog import schema
-from wsistore.catalog.columns import COLUMNS
+from wsistore.catalog.columns import COLUMNS, verified_at
 from wsistore.catalog.records import SlideRow
 from wsistore.errors import InputError, Kind
 from wsistore.model import CopyState
@@ -185,15 +185,16 @@ def slide_table(connection: Connection, slides: Sequence[SlideRow]) -> pa.Table:
     columns["tiers"] = pa.array([sorted({copy.tier for copy in copies}) for copies in mine], pa.list_(pa.string()))
     columns["bytes_stored"] = pa.array([sum(copy.bytes_stored for copy in copies) for copies in mine], pa.int64())
     columns["objects"] = pa.array([sum(copy.objects for copy in copies) for copies in mine], pa.int64())
-    columns["verified_at"] = _moments([min((copy.verified_at for copy in copies), default=None) for copies in mine])
+    columns["verified_at"] = _moments([verified_at(copies) for copies in mine])
     return pa.table({name: columns[name] for name in _NAMES})
 
 
 def _copies(connection: Connection) -> dict[str, list[Any]]:
     table = schema.copies
-    query = select(table.c.slide, table.c.tier, table.c.bytes_stored, table.c.objects, table.c.verified_at).where(
-        table.c.state == str(CopyState.COMMITTED)
-    )
+    wanted = (str(CopyState.COMMITTED), str(CopyState.SUSPECT))
+    query = select(
+        table.c.slide, table.c.tier, table.c.state, table.c.bytes_stored, table.c.objects, table.c.verified_at
+    ).where(table.c.state.in_(wanted))
     found: dict[str, list[Any]] = defaultdict(list)
     for row in connection.execute(query):
         found[row.slide].append(row)

@@ -15,6 +15,8 @@ class SourceState(StrEnum):
 
     CLAIMED = "claimed"
     """Its copy is verified, its commit object is about to be written. Not shown to anybody yet."""
+    REPAIRING = "repairing"
+    """As claimed, with the content of the current version, of which no good copy is left."""
     CURRENT = "current"
     SUPERSEDED = "superseded"
 

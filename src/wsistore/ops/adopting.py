@@ -58,7 +58,6 @@ def adopt(site: Site, seen: Attempt, storage: Storage, commit: Commit) -> None:
     detail = {**copy_detail(copy), "source": commit.fingerprint, "adopted": True}
     site.catalog.adopt(
         seen,
-        fingerprint=commit.fingerprint,
         slide=_slide_record(commit, companion),
         source=SourceRecord(n=commit.number, files=companion.files, path=""),
         copy=copy,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from wsistore.catalog.owner import is_alive
-from wsistore.catalog.records import Attempt, AttemptState
+from wsistore.catalog.records import Attempt, AttemptState, SourceState
 from wsistore.compress.keys import Place
 from wsistore.errors import (
     ConflictError,
@@ -153,7 +153,9 @@ def finish(site: Site, attempt: Attempt) -> bool:
         if storage.get(copy.commit_key) != body:
             return False
     source = site.catalog.source(copy.slide, copy.version)
-    detail = {**copy_detail(copy), "source": source.fingerprint}
+    detail: dict[str, str | int] = {**copy_detail(copy), "source": source.fingerprint}
+    if source.state is SourceState.REPAIRING:
+        detail["repairs"] = copy.version - 1
     site.catalog.commit(attempt.attempt, NewEvent(EventKind.INGESTED, site.actor, detail))
     return True
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wsistore.catalog import CopyRow, SlideRow
+from wsistore.catalog.columns import verified_at
 from wsistore.ops.site import Site
 
 Json = dict[str, Any]
@@ -68,7 +69,7 @@ def _slide(site: Site, row: SlideRow) -> Json:
         "bytes_source": row.bytes_source,
         "bytes_stored": sum(copy.bytes_stored for copy in copies),
         "tiers": [copy.tier for copy in copies],
-        "verified_at": min((copy.verified_at for copy in copies), default=None),
+        "verified_at": verified_at(copies),
     }
 
 

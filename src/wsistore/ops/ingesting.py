@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 
 from wsistore import __version__
-from wsistore.catalog.attempts import AlreadyClaimed
-from wsistore.catalog.records import Attempt, SlideRecord, SourceRecord
+from wsistore.catalog.claims import AlreadyClaimed
+from wsistore.catalog.records import Attempt, CopyRow, SlideRecord, SourceRecord
 from wsistore.clock import iso
 from wsistore.compress.keys import Place
 from wsistore.compress.source_bytes import SourceBytes
@@ -24,6 +24,7 @@ from wsistore.ops.attempts import LEASE, finish, give_up, give_up_own
 from wsistore.ops.results import IngestResult, IngestStatus
 from wsistore.ops.site import Site
 from wsistore.ops.sources import RescanError, checker_of, naming, open_at_rest
+from wsistore.ops.stored import sound_copy
 from wsistore.slides.base import Source
 from wsistore.tiers.commits import Commit
 
@@ -112,7 +113,10 @@ def _take_in(
     if known is not None:
         found = site.catalog.find_current(fingerprint(known))
         if found is not None:
-            return _exists(site, path, found.slide, metadata)
+            copy = sound_copy(site, found.slide)
+            if copy is not None:
+                return _exists(site, path, copy, metadata)
+            _log.warning("slide %s has no good copy left; %s is taken in anew", found.slide, path)
     slide, version = _identity(site, path, source, known)
     attempt = site.catalog.begin_attempt(slide, tier, site.owner, site.clock.now() + LEASE)
     pulse = _Pulse(site, attempt, lambda phase, done: progress(phase, done, size, str(path)))
@@ -169,7 +173,9 @@ def _hash_if_likely_known(site: Site, source: Source, size: int) -> tuple[FileRe
 
 
 def _identity(site: Site, path: Path, source: Source, known: tuple[FileRecord, ...] | None) -> tuple[str, int]:
-    """Return the slide's key and the number of the version: a new slide, or the next version of one that grew.
+    """Return the slide's key and the number of the version.
+
+    A new slide; or the next version of one that grew, or that has this content and no good copy of it.
 
     Raises
     ------
@@ -177,7 +183,12 @@ def _identity(site: Site, path: Path, source: Source, known: tuple[FileRecord, .
         If the catalogue has the same series with instances that are missing here.
 
     """
-    if source.series is None or known is None:
+    if known is None:
+        return random_key(), 1
+    same = site.catalog.find_current(fingerprint(known))
+    if same is not None:
+        return same.slide, same.version + 1
+    if source.series is None:
         return random_key(), 1
     here = {record.sha256 for record in known}
     for slide, version in site.catalog.current_of_series(source.series):
@@ -215,7 +226,11 @@ def _commit(
         )
     except AlreadyClaimed as claimed:
         give_up_own(site, attempt, f"slide {claimed.slide} has the same content")
-        return _exists(site, path, _wait_for(site, path, commit.fingerprint, claimed), metadata)
+        found = sound_copy(site, _wait_for(site, path, commit.fingerprint, claimed))
+        if found is None:
+            msg = f"Another process just failed to commit the content of {path}, of which no good copy is left."
+            raise ConflictError(msg, remedy="Run again.") from claimed
+        return _exists(site, path, found, metadata)
     if not finish(site, attempt):
         give_up(site, site.catalog.attempt(attempt.attempt), "another attempt's commit stands in its place")
         msg = f"Version {version} of slide {attempt.slide} was committed by another site's catalogue."
@@ -277,26 +292,26 @@ def _wait_for(site: Site, path: Path, content: str, claimed: AlreadyClaimed) -> 
 
     """
     for _ in range(_WAIT_TURNS):
-        # Asked in this order: a claim that is no longer open has either become current before, or never will.
+        # Asked in this order: a claim that is no longer open has either become current before, or never will. While it
+        # is open, what is current may be what it is to repair.
         is_open = any(attempt.attempt == claimed.attempt for attempt in site.catalog.open_attempts())
-        found = site.catalog.find_current(content)
-        if found is not None:
-            return found.slide
         if not is_open:
+            found = site.catalog.find_current(content)
+            if found is not None:
+                return found.slide
             break
         site.clock.sleep(_WAIT_SECONDS)
     msg = f"Another process was just committing the content of {path}, or another version of it."
     raise ConflictError(msg, remedy="Run again: if it died, its work is finished or undone then.")
 
 
-def _exists(site: Site, path: Path, slide: str, metadata: Mapping[str, str]) -> IngestResult:
+def _exists(site: Site, path: Path, copy: CopyRow, metadata: Mapping[str, str]) -> IngestResult:
     """Report a slide that is there already; what the site says of it is brought up to date."""
+    slide = copy.slide
     if metadata:
         changed = NewEvent(EventKind.METADATA_CHANGED, site.actor, {"columns": sorted(metadata)})
         site.catalog.put_metadata({slide: dict(metadata)}, changed)
     row = site.catalog.slide(slide)
-    copies = [copy for copy in site.catalog.copies(slide) if copy.version == row.version]
-    copy = copies[0]
     return IngestResult(
         slide=slide,
         source=str(path),

@@ -9,12 +9,16 @@ from pathlib import Path
 from wsistore.catalog.records import CopyRow
 from wsistore.compress.keys import Place
 from wsistore.compress.reader import StoredSlide
-from wsistore.errors import IntegrityError, Kind, MissingError, StorageError
+from wsistore.errors import IntegrityError, Kind, MissingError, ObjectMissingError, StorageError
+from wsistore.events import EventKind, NewEvent
 from wsistore.model import CopyState
 from wsistore.ops.site import Site, open_site
 from wsistore.storage.base import Storage
 from wsistore.tiers import commits
 from wsistore.tiers.commits import Commit
+
+_UNREACHABLE = frozenset({Kind.TIER_MISSING, Kind.STORAGE_TRANSIENT, Kind.STORAGE_DENIED})
+"""What says nothing of the bytes themselves."""
 
 
 @contextmanager
@@ -28,8 +32,73 @@ def site_or_default(site: Site | None) -> Iterator[Site]:
 
 
 def current_copies(site: Site, slide: str) -> list[CopyRow]:
-    """Return the committed copies of a slide's current version."""
-    return [copy for copy in site.catalog.copies(slide) if copy.state is CopyState.COMMITTED]
+    """Return the copies of a slide's current version, those that are suspect last."""
+    wanted = (CopyState.COMMITTED, CopyState.SUSPECT)
+    found = [copy for copy in site.catalog.copies(slide) if copy.state in wanted]
+    return sorted(found, key=lambda copy: wanted.index(copy.state))
+
+
+def sound_copy(site: Site, slide: str) -> CopyRow | None:
+    """Return a copy of a slide's current version whose objects are all there; None if there is none.
+
+    Looked at are the commit and the names and sizes of the objects: their content is what `verify` reads. A copy that
+    lacks something becomes suspect.
+
+    Raises
+    ------
+    StorageError
+        If no copy could be found sound because a tier cannot be asked.
+
+    """
+    failure: StorageError | None = None
+    for copy in current_copies(site, slide):
+        if copy.state is CopyState.SUSPECT:
+            continue
+        try:
+            _check_objects(site.tier(copy.tier), copy)
+        except IntegrityError as error:
+            note_failure(site, copy, error)
+        except StorageError as error:
+            failure = error
+        else:
+            return copy
+    if failure is not None:
+        raise failure
+    return None
+
+
+def check_commit(storage: Storage, copy: CopyRow) -> None:
+    """Raise `IntegrityError` if a copy's commit is not on its tier as the catalogue recorded it."""
+    try:
+        found = storage.get(copy.commit_key)
+    except ObjectMissingError as error:
+        msg = f"{copy.commit_key} is missing from {storage.url}."
+        raise IntegrityError(msg, remedy="Restore the slide from another copy, or ingest its source again.") from error
+    if found != copy.commit_body.encode():
+        msg = f"{copy.commit_key} in {storage.url} is not what the catalogue recorded."
+        raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
+
+
+def _check_objects(storage: Storage, copy: CopyRow) -> None:
+    check_commit(storage, copy)
+    place = place_of(copy)
+    there = {info.key: info.size_bytes for prefix in (place.store, place.private) for info in storage.list(prefix)}
+    for record in commit_of(copy).objects:
+        size = there.get(record.key)
+        if size != record.size_bytes:
+            what = "is missing" if size is None else f"has {size} bytes, not the {record.size_bytes} recorded"
+            msg = f"{record.key} {what} in {storage.url}."
+            raise IntegrityError(msg, remedy="Restore the slide from another copy, or ingest its source again.")
+
+
+def note_failure(site: Site, copy: CopyRow, error: StorageError | IntegrityError) -> bool:
+    """Let the catalogue know that a copy failed; False if it is none of its slide's current version any more.
+
+    A copy that could only not be reached is no worse for that.
+    """
+    detail = {"tier": copy.tier, "attempt": copy.attempt, "kind": str(error.kind), "message": error.message}
+    event = NewEvent(EventKind.VERIFICATION_FAILED, site.actor, detail)
+    return site.catalog.record_failure(copy.attempt, event, suspect=error.kind not in _UNREACHABLE)
 
 
 def place_of(copy: CopyRow) -> Place:

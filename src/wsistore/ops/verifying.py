@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from wsistore.catalog.records import CopyRow, SlideRow
 from wsistore.clock import iso
 from wsistore.compress.verify import verify_copy
-from wsistore.errors import IntegrityError, ObjectMissingError, StorageError, WsistoreError
+from wsistore.errors import IntegrityError, StorageError
 from wsistore.events import EventKind, NewEvent
 from wsistore.ops.results import Failure, VerifyResult
 from wsistore.ops.site import Site
-from wsistore.ops.stored import current_copies, place_of
-from wsistore.storage.base import Storage
-from wsistore.tiers import commits
+from wsistore.ops.stored import check_commit, commit_of, current_copies, note_failure, place_of
 
 
 def verify(
     site: Site, slides: Sequence[str], *, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[VerifyResult]:
-    """Verify every committed copy of `slides`, one after the other.
+    """Verify every copy of the current versions of `slides`, one after the other.
+
+    A copy that fails is suspect from then on; one that proves good is not suspect any more.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def verify(
     Yields
     ------
     VerifyResult
-        One per copy; a copy that fails is a result, not an exception.
+        One per copy; a copy that fails is a result, not an exception. What is wrong with a copy that was superseded
+        meanwhile is nobody's concern.
 
     Raises
     ------
@@ -47,20 +48,27 @@ def verify(
 
 def _verify_slide(site: Site, key: str, progress: Callable[[int], None]) -> Iterator[VerifyResult]:
     row = site.catalog.slide(key)
-    for copy in current_copies(site, key):
-        yield _verify_copy(site, row, copy, progress)
+    done: set[str] = set()
+    # Read anew after each: a newer version may have come meanwhile.
+    while waiting := [copy for copy in current_copies(site, key) if copy.attempt not in done]:
+        done.add(waiting[0].attempt)
+        result = _verify_copy(site, row, waiting[0], progress)
+        if result is not None:
+            yield result
 
 
-def _verify_copy(site: Site, row: SlideRow, copy: CopyRow, progress: Callable[[int], None]) -> VerifyResult:
+def _verify_copy(site: Site, row: SlideRow, copy: CopyRow, progress: Callable[[int], None]) -> VerifyResult | None:
+    """Verify a copy; None if it failed and was superseded meanwhile, so that its failure is nobody's concern."""
     started = site.clock.monotonic_seconds()
     try:
         storage = site.tier(copy.tier)
-        _check_commit(storage, copy)
-        commit = commits.decode(copy.commit_body.encode(), where=copy.commit_key)
-        files = site.catalog.source(row.slide).files
+        check_commit(storage, copy)
+        commit = commit_of(copy)
+        files = site.catalog.source(copy.slide, copy.version).files
         verdict = verify_copy(storage, place_of(copy), commit.objects, files, progress=progress)
     except (IntegrityError, StorageError) as error:
-        _note_failure(site, copy, error)
+        if not note_failure(site, copy, error):
+            return None
         seconds = site.clock.monotonic_seconds() - started
         failure = Failure.of(error)
         return VerifyResult(slide=row.slide, name=row.name, tier=copy.tier, ok=False, seconds=seconds, error=failure)
@@ -77,19 +85,3 @@ def _verify_copy(site: Site, row: SlideRow, copy: CopyRow, progress: Callable[[i
         verified_at=iso(now),
         seconds=site.clock.monotonic_seconds() - started,
     )
-
-
-def _check_commit(storage: Storage, copy: CopyRow) -> None:
-    try:
-        found = storage.get(copy.commit_key)
-    except ObjectMissingError as error:
-        msg = f"{copy.commit_key} is missing from {storage.url}."
-        raise IntegrityError(msg, remedy="Restore the slide from another copy, or ingest its source again.") from error
-    if found != copy.commit_body.encode():
-        msg = f"{copy.commit_key} in {storage.url} is not what the catalogue recorded."
-        raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
-
-
-def _note_failure(site: Site, copy: CopyRow, error: WsistoreError) -> None:
-    detail = {"tier": copy.tier, "attempt": copy.attempt, "kind": str(error.kind), "message": error.message}
-    site.catalog.append_event(copy.slide, EventKind.VERIFICATION_FAILED, site.actor, detail)
