@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -10,7 +12,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from wsistore.errors import Kind, UnsupportedError, WsistoreError
+from wsistore.errors import InputError, Kind, UnsupportedError, WsistoreError
 from wsistore.slides.boundary import translated
 from wsistore.slides.pixels import Rgb
 from wsistore.slides.tiffregions import TiffRegions
@@ -18,12 +20,18 @@ from wsistore.slides.tiffscan import flavour_of
 
 _PROBE_PIXELS = 64
 _MOST_THUMBNAIL_PIXELS = 64 * 1024 * 1024
-"""Largest level that is read in one piece for a thumbnail; larger ones are sampled in bands."""
+"""Largest level of which every pixel is read for a thumbnail; of larger ones single rows are."""
+_BAND_PIXELS = 2 * 1024 * 1024
+"""How much of it is in memory at a time."""
+_MOST_PIECE_BYTES = 64 * 1024 * 1024
+"""Largest strip or tile that is decoded without anybody having asked for its pixels: an ingest stays small."""
 
 
 class _Backend(Protocol):
     @property
     def levels(self) -> tuple[tuple[int, int], ...]: ...
+
+    def piece_bytes(self, level: int) -> int: ...
 
     def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb: ...
 
@@ -43,6 +51,10 @@ class OpenSlideRegions:
     def levels(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level in pixels, largest first."""
         return tuple((height, width) for width, height in self.slide.level_dimensions)
+
+    def piece_bytes(self, _level: int) -> int:
+        """Return 0: OpenSlide opens no slide whose pieces are large."""
+        return 0
 
     def close(self) -> None:
         """Close the slide."""
@@ -69,7 +81,7 @@ class OpenSlideRegions:
 
 
 class WholeReader:
-    """Reads regions of a slide that is kept whole. A context manager.
+    """Reads regions of a slide that is kept whole, for several threads in turn. A context manager.
 
     Parameters
     ----------
@@ -87,6 +99,8 @@ class WholeReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._closed = False
         self.backend: _Backend = _open(path)
 
     @property
@@ -108,20 +122,32 @@ class WholeReader:
             If it cannot be decoded.
         UnsupportedError
             If nothing here decodes such pixels.
+        InputError
+            If the reader was closed.
 
         """
-        with translated(self._path):
+        with self._lock, translated(self._path):
+            if self._closed:
+                msg = f"{self._path} was closed while it was being read."
+                raise InputError(msg, kind=Kind.SOURCE_UNREADABLE, remedy="Open it again.")
             return self.backend.read_region(level, y, x, height, width)
 
     def read_thumbnail(self, max_edge: int) -> Rgb:
         """Return the whole slide, scaled down so that no edge is longer than `max_edge` pixels.
 
-        The smallest level that is large enough is read; of one that is too large for the memory every n-th row.
+        The smallest level that is large enough is read band by band; of a very large one single rows.
 
         Returns
         -------
         numpy.ndarray
             uint8, shape (y, x, 3).
+
+        Raises
+        ------
+        UnsupportedError
+            If the level is stored in pieces that are too large to be decoded for a thumbnail.
+        BrokenError
+            If it cannot be decoded.
 
         """
         fitting = [i for i, size in enumerate(self.levels) if max(size) >= max_edge]
@@ -129,10 +155,25 @@ class WholeReader:
         height, width = self.levels[level]
         factor = min(1.0, max_edge / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        if height * width <= _MOST_THUMBNAIL_PIXELS:
-            picture = Image.fromarray(self.read_region(level, 0, 0, height, width))
-            return np.asarray(picture.resize(size, Image.Resampling.BOX))
-        return self._sampled(level, size)
+        piece = self.backend.piece_bytes(level)
+        if piece > _MOST_PIECE_BYTES:
+            msg = f"The picture in {self._path} is stored in pieces of {piece} bytes, too large for a thumbnail."
+            raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Save it as a tiled TIFF first.")
+        return self._banded(level, size) if height * width <= _MOST_THUMBNAIL_PIXELS else self._sampled(level, size)
+
+    def _banded(self, level: int, size: tuple[int, int]) -> Rgb:
+        """Return a thumbnail of `size` (width, height) made of all pixels of a level."""
+        height, width = self.levels[level]
+        step = height / size[1]
+        most = max(1, int(_BAND_PIXELS / (width * step)))
+        bands = []
+        for first in range(0, size[1], most):
+            last = min(first + most, size[1])
+            top, bottom = int(first * step), min(height, math.ceil(last * step))
+            band = Image.fromarray(self.read_region(level, top, 0, bottom - top, width))
+            box = (0, first * step - top, width, min(last * step, height) - top)
+            bands.append(np.asarray(band.resize((size[0], last - first), Image.Resampling.BOX, box=box)))
+        return np.concatenate(bands)
 
     def _sampled(self, level: int, size: tuple[int, int]) -> Rgb:
         """Return a thumbnail of `size` (width, height) made of single rows of a large level."""
@@ -144,8 +185,11 @@ class WholeReader:
         return np.concatenate(rows)
 
     def close(self) -> None:
-        """Close the files. May be repeated."""
-        self.backend.close()
+        """Close the files, once no thread reads them. May be repeated."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -192,6 +236,8 @@ def _probed(backend: _Backend) -> _Backend:
     """Decode a little of every level, so that a damaged slide is refused at once, not when somebody needs it."""
     try:
         for level, (height, width) in enumerate(backend.levels):
+            if backend.piece_bytes(level) > _MOST_PIECE_BYTES:
+                continue
             size = (min(height, _PROBE_PIXELS), min(width, _PROBE_PIXELS))
             backend.read_region(level, (height - size[0]) // 2, (width - size[1]) // 2, *size)
     except BaseException:

@@ -22,15 +22,17 @@ from wsistore.slides.tiffscan import NDPI_TAG, scan
 
 _JPEG = 7
 _NDPI_LENS = 65421
-_CACHE_BYTES = 64 * 1024 * 1024
+_CACHE_BYTES = 32 * 1024 * 1024
 _MOST_SEGMENT_BYTES = 1024 * 1024 * 1024
 """Largest strip or tile that is decoded in one piece."""
+_MOST_STRAY_PIXELS = 16 * 1024 * 1024
+"""Largest JPEG that is decoded although it is of another size than its tile."""
 
 Samples = npt.NDArray[Any]
 
 
 class TiffRegions:
-    """Levels and regions of a TIFF by tifffile; not for use from several threads at once."""
+    """Levels and regions of a TIFF by tifffile; not for use from several threads at once (`WholeReader` sees to it)."""
 
     def __init__(self, path: Path) -> None:
         with translated(path):
@@ -57,6 +59,10 @@ class TiffRegions:
     def close(self) -> None:
         """Close the file."""
         self._tiff.file.close()
+
+    def piece_bytes(self, level: int) -> int:
+        """Return how many bytes one strip or tile of a level takes when it is decoded."""
+        return _piece_bytes(self._pages[level])
 
     def read_region(self, level: int, y: int, x: int, height: int, width: int) -> Rgb:
         """Return a region as uint8 (y, x, 3); white where the picture ends.
@@ -128,7 +134,7 @@ def _decoded(page: TiffPage, place: int, data: bytes) -> Samples | None:
     except (ValueError, RuntimeError):
         # a JPEG of another size than its tile is not what tifffile expects, but it can be looked at
         frame = jpeg.parse(data).frame
-        if frame.height * frame.width > _MOST_SEGMENT_BYTES:
+        if frame.height * frame.width > _MOST_STRAY_PIXELS:
             raise
         alone = imagecodecs.jpeg8_decode(data, tables=page.jpegtables)
         return np.asarray(alone).reshape(*alone.shape[:2], -1)
@@ -174,11 +180,15 @@ def _check_decodable(path: Path, page: TiffPage) -> None:
     if int(page.compression) not in TIFF.DECOMPRESSORS:
         msg = f"The pixels of {path} are compressed with method {int(page.compression)}, which nothing here decodes."
         raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Save it with a usual compression.")
-    height, width = _piece_size(page)
-    size_bytes = height * width * page.samplesperpixel * page.dtype.itemsize
+    size_bytes = _piece_bytes(page)
     if size_bytes > _MOST_SEGMENT_BYTES:
         msg = f"The picture in {path} is stored in pieces of {size_bytes} bytes, too large to be decoded."
         raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy="Save it as a tiled TIFF first.")
+
+
+def _piece_bytes(page: TiffPage) -> int:
+    height, width = _piece_size(page)
+    return height * width * page.samplesperpixel * max(1, page.bitspersample // 8)
 
 
 def _piece_size(page: TiffPage) -> tuple[int, int]:
