@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from wsistore.client.remote import RemoteStore, reached
@@ -78,11 +80,12 @@ def open_path(path: Path) -> Slide:
 def open_vendor(source: Source, name: str) -> Slide:
     """Open a source that is not stored; its files are read in place."""
     pictures = loaders(source.associated, lambda index: source.files[index].path.open("rb"))
-    if source.mode is Mode.WHOLE:
-        reader = WholeReader(source.files[0].path)
-        return Slide(LibraryStore(source, reader), name, associated=pictures, close=reader.close)
-    files = SourceBytes(source.files)
-    return Slide(TileStore(source, files), name, associated=pictures, close=files.close)
+    with ExitStack() as cleanup:
+        if source.mode is Mode.WHOLE:
+            store: Store = LibraryStore(source, cleanup.enter_context(WholeReader(source.files[0].path)))
+        else:
+            store = TileStore(source, cleanup.enter_context(SourceBytes(source.files)))
+        return Slide(store, name, associated=pictures).closing_with(cleanup.pop_all().close)
 
 
 def loaders(pictures: Iterable[Associated], open_file: OpenFile) -> dict[str, Loader]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
+from wsistore.client.gate import Gate, GatedStore
 from wsistore.errors import IntegrityError, Kind, MissingError, StorageError, UnsupportedError, WsistoreError
 from wsistore.model import Mode
 
@@ -60,13 +61,13 @@ class LevelInfo:
 class AssociatedPictures(Mapping[str, Picture]):
     """Label, macro and thumbnail by name, each (y, x, c) uint8, read when asked for."""
 
-    def __init__(self, slide: str, loaders: Mapping[str, Loader]) -> None:
-        self._slide, self._loaders = slide, dict(loaders)
+    def __init__(self, gate: Gate, loaders: Mapping[str, Loader]) -> None:
+        self._gate, self._loaders = gate, dict(loaders)
 
     def __getitem__(self, name: str) -> Picture:
         """Read one picture."""
         load = self._loaders[name]
-        with _reading(self._slide, f"cannot give its picture {name!r}"):
+        with self._gate, _reading(self._gate.name, f"cannot give its picture {name!r}"):
             return load()
 
     def __iter__(self) -> Iterator[str]:
@@ -108,7 +109,8 @@ class Slide:
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self._store, self._close, self._closed = store, close, False
+        self._gate = Gate(name)
+        self._store, self._close = GatedStore(store, self._gate), close
         try:
             with _reading(name, "is not a slide's OME-Zarr hierarchy", Kind.FORMAT_UNKNOWN):
                 self._open(dict(associated or {}))
@@ -131,7 +133,7 @@ class Slide:
         """Of the objective, e.g. 20.0; None if the source does not say."""
         if "thumbnail" in self._group:
             loaders.setdefault("thumbnail", lambda: _picture(self._array("thumbnail")))
-        self.associated = AssociatedPictures(self.name, loaders)
+        self.associated = AssociatedPictures(self._gate, loaders)
 
     @property
     def group(self) -> zarr.Group:
@@ -152,7 +154,7 @@ class Slide:
     @property
     def icc_profile(self) -> bytes | None:
         """The scanner's ICC profile."""
-        self._check_open()
+        self._gate.check()
         with _reading(self.name, "cannot give its ICC profile"):
             return np.asarray(self._array("icc")[:]).tobytes() if "icc" in self._group else None
 
@@ -178,7 +180,7 @@ class Slide:
             If it cannot be reached.
 
         """
-        self._check_open()
+        self._gate.check()
         if not 0 <= level < len(self._arrays) or height <= 0 or width <= 0:
             msg = f"{self.name} has levels 0 to {len(self._arrays) - 1}; asked for level {level}, {height} × {width}."
             raise MissingError(msg, remedy="Ask for a level it has and a positive size.")
@@ -188,7 +190,7 @@ class Slide:
         bottom, right = min(rows, y + height), min(columns, x + width)
         out = np.full((height, width, array.shape[0]), array.fill_value, array.dtype)
         if top < bottom and left < right:
-            with _reading(self.name, f"cannot be decoded in level {level} at y {y}, x {x}"):
+            with _reading(self.name, f"cannot be decoded in level {level}, {height} × {width} from y {y}, x {x}"):
                 pixels = np.asarray(array[:, top:bottom, left:right])
             out[top - y : bottom - y, left - x : right - x] = np.moveaxis(pixels, 0, -1)
         return out
@@ -201,10 +203,15 @@ class Slide:
         chunks
             As `xarray.open_datatree` takes it; None reads without Dask.
 
+        Notes
+        -----
+        The tree is xarray's own: it reads when it is computed, which must be before the slide is closed, and of bytes
+        that cannot be decoded it raises what Zarr and the codecs do.
+
         """
         import xarray as xr  # half a second that most callers do not need
 
-        self._check_open()
+        self._gate.check()
         with _reading(self.name, "cannot be opened as a tree"):
             return xr.open_datatree(self._store, engine="zarr", chunks=chunks, consolidated=False)  # type: ignore[arg-type]
 
@@ -222,15 +229,14 @@ class Slide:
         return self
 
     def close(self) -> None:
-        """Free what the slide holds open. May be repeated."""
-        close, self._close = self._close, lambda: None
-        self._closed = True
-        close()
+        """Free what the slide holds open. May be repeated, and called while other threads read.
 
-    def _check_open(self) -> None:
-        if self._closed:
-            msg = f"{self.name} is closed."
-            raise MissingError(msg, remedy="Open it again.")
+        It waits for what is being fetched. Reads that need more then, and all later ones (also of trees made before),
+        raise `MissingError`.
+        """
+        self._gate.close()
+        close, self._close = self._close, lambda: None
+        close()
 
     def __enter__(self) -> Self:
         """Return the slide."""
