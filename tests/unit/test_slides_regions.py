@@ -32,7 +32,7 @@ def flat(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_threads_that_share_a_reader_get_the_right_pixels(flat: Path) -> None:
     boxes = [(y, x) for y in range(0, 1024, 64) for x in range(0, 512, 64)] * 4
     with WholeReader(flat) as reader, ThreadPoolExecutor(8) as threads:
-        found = threads.map(lambda box: reader.read_region(0, *box, 64, 64), boxes)
+        found = threads.map(lambda box: reader.read_region(0, box[0], box[1], 64, 64), boxes)
         for (y, x), pixels in zip(boxes, found, strict=True):
             np.testing.assert_array_equal(pixels, PICTURE[y : y + 64, x : x + 64])
 
