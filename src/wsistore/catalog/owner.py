@@ -80,6 +80,17 @@ def is_alive(owner: str, now: datetime, lease_until: str) -> bool:
         return by_lease
 
 
+def is_gone(owner: str) -> bool:
+    """Say whether the process `owner` has certainly ended; of another machine's process that cannot be known."""
+    known = Owner.parse(owner)
+    if known is None or known.host != _host() or not known.boot or not known.start:
+        return False
+    try:
+        return known.boot != _boot() or _start(known.pid) != known.start
+    except _HiddenError:
+        return False
+
+
 def _host() -> str:
     try:
         namespace = (_PROC / "self/ns/pid").readlink().name.strip("pid:[]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import io
 import json
@@ -86,7 +87,9 @@ def export(
     codec
         See `ExportCodec`.
     with_private
-        Also write label, macro and metadata, which identify the patient, into the folder ``X.private`` beside it.
+        Also write label, macro and metadata, which identify the patient, into the folder ``X.private`` beside it. That
+        folder gets its name first: who finds `target` finds both. If it is there already, file for file what would be
+        written, as an interrupted export leaves it, it stays.
     progress
         Gets the number of bytes just written.
 
@@ -109,20 +112,23 @@ def export(
     key = site.catalog.resolve(slide)
     zipped = _check_target(target)
     private = _private_folder(target) if with_private else None
-    if private is not None:
-        require_free(private)
     copy, _, stored = open_copy(site, key)
-    records = [record for record in commit_of(copy).objects if record.key.startswith(stored.place.store)]
+    objects = commit_of(copy).objects
+    records = [record for record in objects if record.key.startswith(stored.place.store)]
+    if with_private or stored.companion.mode is Mode.WHOLE:  # what is decoded of the companion is proven first, too
+        _prove(stored.storage, [record for record in objects if not record.key.startswith(stored.place.store)])
     with scratch_folder(target) as scratch:
         made = scratch / "store"
         _write_store(site, key, stored, records, made, codec, progress)
         if private is not None:
             _write_private(site, key, stored, scratch / "private")
+        is_new = private is not None and not _is_same(scratch / "private", private)
+        if private is not None and is_new:
             publish_folder(scratch / "private", private)
         try:
             size = _publish(made, target, zipped=zipped)
         except BaseException:
-            if private is not None:
+            if private is not None and is_new:
                 shutil.rmtree(private, ignore_errors=True)
             raise
     detail = {"tier": copy.tier, "codec": str(codec), "bytes": size, "private": with_private}
@@ -134,6 +140,16 @@ def export(
 def _private_folder(target: Path) -> Path:
     suffix = next(suffix for suffix in _SUFFIXES if target.name.endswith(suffix))
     return target.with_name(target.name.removesuffix(suffix) + ".private")
+
+
+def _is_same(made: Path, there: Path) -> bool:
+    """Say whether the folder `there` has exactly the files of `made`, which has no subfolders."""
+    if not there.is_dir() or there.is_symlink():
+        return False
+    names = sorted(path.name for path in made.iterdir())
+    if names != sorted(path.name for path in there.iterdir()):
+        return False
+    return filecmp.cmpfiles(made, there, names, shallow=False)[0] == names
 
 
 def _check_target(target: Path) -> bool:
@@ -174,9 +190,7 @@ def _write_store(
         msg += f"Its pixels are {size} bytes before compression."
         raise UnsupportedError(msg, remedy="Ask for --codec zstd, which decodes them.")
     if codec is ExportCodec.ZSTD:
-        for record in records:
-            for _ in _proven_blocks(stored.storage, record):
-                pass
+        _prove(stored.storage, records)
         with open_stored(site, key) as slide, _decoding(key):
             recode.write_pixels(slide.group, folder, progress)
         return
@@ -191,6 +205,12 @@ def _write_store(
                 progress(len(block))
     if codec is ExportCodec.JPEG:
         recode.unfold(stored, folder)
+
+
+def _prove(storage: Storage, records: Sequence[ObjectRecord]) -> None:
+    for record in records:
+        for _ in _proven_blocks(storage, record):
+            pass
 
 
 def _proven_blocks(storage: Storage, record: ObjectRecord) -> Iterator[memoryview]:

@@ -9,13 +9,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 
+from wsistore.catalog.owner import Owner, is_gone
 from wsistore.errors import ConflictError, FullError, Kind, StorageError
 from wsistore.model import random_key
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_PREFIX, _SUFFIX = ".wsistore-", ".part"
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What sticks with FAT and some shares answer."""
 
@@ -66,6 +68,25 @@ def require_free(target: Path) -> None:
         raise _in_the_way(target)
 
 
+def _unfinished(target: Path) -> Path:
+    """Return a name beside `target` for what is not finished; it says which process it is that writes there."""
+    owner = str(Owner.current()).replace("/", "+").replace(":", ",")  # what sticks with FAT have no names with colons
+    return target.with_name(f"{_PREFIX}{owner}-{random_key()}{_SUFFIX}")
+
+
+def _clean(folder: Path) -> None:
+    """Remove what dead processes of this machine left unfinished in `folder`; what cannot be removed now stays."""
+    with suppress(OSError):
+        for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+            owner = path.name.removeprefix(_PREFIX).rpartition("-")[0].replace(",", ":").replace("+", "/")
+            if not is_gone(owner):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_file(target: Path) -> Iterator[io.FileIO]:
     """Open a file that gets its name when the block ends without an error, and else leaves nothing behind.
@@ -76,9 +97,10 @@ def new_file(target: Path) -> Iterator[io.FileIO]:
         As `translated`; `ConflictError` also if `target` appeared meanwhile.
 
     """
-    temporary = target.with_name(f".wsistore-{random_key()}.part")
+    temporary = _unfinished(target)
     with translated(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clean(target.parent)
         # Made with the permissions that a new file has here, which a file of `tempfile` has not.
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -117,7 +139,9 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     """
     with translated(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(dir=target.parent, prefix=".wsistore-", suffix=".part"))
+        _clean(target.parent)
+        folder = _unfinished(target)
+        folder.mkdir(mode=0o700)
     try:
         with translated(target):
             yield folder
@@ -137,11 +161,12 @@ def publish_folder(made: Path, target: Path) -> None:
 
     """
     with translated(target):
-        target.mkdir()  # of many that try, one gets the name; renaming replaces an empty folder in one step
+        require_free(target)
         try:
-            made.rename(target)
-        except BaseException:
-            target.rmdir()
+            made.rename(target)  # of many that try, one gets the name: no folder with content is ever replaced
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise _in_the_way(target) from error
             raise
         _flush(target.parent)
 
