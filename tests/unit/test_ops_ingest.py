@@ -13,7 +13,6 @@ from tests.catalog_kit import claim
 from tests.site_kit import assert_sound, ingest, memory_site, restored, tiny_series, tiny_svs, tiny_tiff
 from wsistore import ops
 from wsistore.catalog import AlreadyClaimed, Catalog
-from wsistore.catalog.claims import AlreadyClaimed
 from wsistore.catalog.records import SourceState
 from wsistore.compress import companion
 from wsistore.compress.keys import FILES
