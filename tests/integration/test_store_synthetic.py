@@ -108,6 +108,10 @@ TILES: dict[str, tuple[Maker, Codec]] = {
     "dicom-native-planar": (dicom(codec="none", planar=True, implicit=True), Codec.NONE),
     "shared-offsets": (changed(mutate.shared_offsets, (0, 5)), Codec.JPEG),
     "sparse": (changed(mutate.sparse, (0, 7)), Codec.JPEG),
+    "padded": (changed(mutate.padded), Codec.JPEG),
+    "hidden-bytes-behind-a-tile": (
+        changed(lambda good, out: mutate.padded(good, out, padding=b"PATIENT-0001")), Codec.JPEG
+    ),
     "no-tile-at-all": (changed(mutate.sparse, range(4 * 6)), Codec.JPEG),
     "differing-tables": (lambda f: mutate.tiles_of_differing_tables(f / "a.tiff"), Codec.JPEG),
     "overriding-tables": (lambda f: mutate.tiles_of_differing_tables(f / "a.tiff", overriding=True), Codec.JPEG),
@@ -118,7 +122,6 @@ WHOLE: dict[str, Maker] = {
     "flat-deflate": lambda f: write_flat_tiff(f / "a.tiff", levels(count=1)[0], codec="deflate"),
     "planar-tiff": generic("a.tiff", codec="deflate", planar=True),
     "overlapping": changed(mutate.overlapping),
-    "padded": changed(lambda good, out: mutate.padded(good, out, padding=b"\1" * 9)),
 }
 
 
@@ -184,6 +187,13 @@ def test_missing_tiles_stay_missing(tmp_path: Path) -> None:
 def test_what_is_missing_from_a_fluorescence_slide_is_black(tmp_path: Path) -> None:
     stored = made(tmp_path, TILES["ndpi-444-dark"][0])
     assert stored.image(0).fill_value == 0
+
+
+def test_what_hides_behind_a_tile_goes_into_the_companion(tmp_path: Path) -> None:
+    stored = made(tmp_path, TILES["hidden-bytes-behind-a-tile"][0])
+    assert b"PATIENT-0001" in stored.source.files[0].path.read_bytes()
+    for path in (stored.root / "store").rglob("*"):
+        assert not path.is_file() or b"PATIENT-0001" not in path.read_bytes()
 
 
 def test_a_level_without_any_tile_is_kept(tmp_path: Path) -> None:
