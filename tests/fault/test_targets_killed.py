@@ -61,7 +61,7 @@ def test_a_killed_one_is_cleaned_up_after_and_may_be_repeated(tmp_path: Path, wh
 
 def test_what_a_live_process_writes_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    seen = []
+    seen: list[Path] = []
     with ops.open_site(new_site(tmp_path / "site")) as site:
         (result,) = ingest(site, tiny_svs(tmp_path / "a.svs"))
 
