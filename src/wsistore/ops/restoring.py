@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from wsistore.ops.stored import open_copy, safe_target
 from wsistore.ops.targets import new_file, translated
 from wsistore.units import MIB
 
+_AHEAD = 4
+"""Blocks that may be read before they are hashed: hashing is the slower part."""
 _BLOCK_BYTES = 4 * MIB
 
 
@@ -37,7 +40,8 @@ class Restored:
 def restore(site: Site, slide: str, folder: Path, *, progress: Callable[[int], None] = lambda _: None) -> Restored:
     """Write a slide's files into `folder`.
 
-    A file that is there already with the right bytes is left as it is, so that a restore may be repeated.
+    A file that is there already with the right bytes is left as it is, so that a restore may be repeated. Like `cp`, it
+    does not wait for the disk: the copy in the tier stays, and repeating finds and mends what a power cut left.
 
     Parameters
     ----------
@@ -107,16 +111,16 @@ def _write_file(
     stored: StoredSlide, source: SourceMap, number: int, target: Path, progress: Callable[[int], None]
 ) -> None:
     file, digest = stored.companion.files[number], hashlib.sha256()
-    with new_file(target) as out, ThreadPoolExecutor(1, "wsistore-hash") as pool:
-        hashing = None
+    with new_file(target, flush=False) as out, ThreadPoolExecutor(1, "wsistore-hash") as pool:
+        hashing: deque[Future[None]] = deque()
         for block in source_blocks(stored, source, number):
-            if hashing is not None:
-                hashing.result()
-            hashing = pool.submit(digest.update, block)
+            if len(hashing) >= _AHEAD:
+                hashing.popleft().result()
+            hashing.append(pool.submit(digest.update, block))
             _write_all(out.fileno(), block)
             progress(len(block))
-        if hashing is not None:
-            hashing.result()
+        for rest in hashing:
+            rest.result()
         if digest.hexdigest() != file.sha256:
             msg = f"{file.name}, rebuilt from slide {stored.place.slide}, is not what was ingested."
             raise IntegrityError(msg, remedy="Run 'wsistore verify', and restore from another copy.")

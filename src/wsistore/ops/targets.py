@@ -88,8 +88,15 @@ def _clean(folder: Path) -> None:
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[io.FileIO]:
+def new_file(target: Path, *, flush: bool = True) -> Iterator[io.FileIO]:
     """Open a file that gets its name when the block ends without an error, and else leaves nothing behind.
+
+    Parameters
+    ----------
+    target
+        Its name.
+    flush
+        Wait for the disk before the file gets its name.
 
     Raises
     ------
@@ -107,7 +114,8 @@ def new_file(target: Path) -> Iterator[io.FileIO]:
         with translated(target):
             with io.FileIO(handle, "w+b") as file:
                 yield file
-                os.fsync(file.fileno())
+                if flush:
+                    os.fsync(file.fileno())
             _name(temporary, target)
     finally:
         with suppress(OSError):
