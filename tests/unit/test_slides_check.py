@@ -53,7 +53,7 @@ def longer(data: bytes, marker: bytes) -> bytes:
     """Put a text at the end of a marker segment."""
     at = data.index(marker) + 2
     length = struct.unpack_from(">H", data, at)[0]
-    return data[:at] + struct.pack(">H", length + 5) + data[at + 2 : at + length] + b"DOE-1" + data[at + length :]
+    return data[:at] + struct.pack(">H", length + 5) + data[at + 2 : at + length] + b"CASE1" + data[at + length :]
 
 
 def j2k_with_text_in_its_packets() -> bytes:
@@ -238,7 +238,7 @@ def test_signatures_of_encoders_stay_but_no_profile() -> None:
         (b"\0", True),
         (b"Kakadu PATIENT-0001", False),
         (b"Created by PERSON-0002", False),
-        (b"Lavc57 S23-004711 DOE", False),
+        (b"Lavc57 S23-004711 ABC", False),
         (b"23-004711", False),
         (b"LEAD Technologies Inc. V1.01\0", True),
         (b"CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90\n", True),
@@ -430,7 +430,7 @@ def test_a_webp_with_more_than_a_picture_is_for_whole() -> None:
     check = TileChecker(level(Codec.WEBP))
     assert "ICCP" in check(with_more(b"ICCP" + struct.pack("<I", 12) + IDENTITY)).whole
     assert "two pictures" in check(with_more(good[12:])).whole
-    assert "behind" in check(with_more(b"DOE-1")).whole
+    assert "behind" in check(with_more(b"CASE1")).whole
 
 
 def test_a_whole_level_has_nothing_to_check() -> None:
