@@ -182,6 +182,18 @@ def test_a_record_that_leaves_an_object_out_is_no_proof(copies: dict[str, Copy])
                 verify_copy(storage, PLACE, rest, copy.draft.files)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_that_are_as_recorded_but_not_the_source_are_found(copies: dict[str, Copy], kind: str) -> None:
+    """Say, written from a source that changed: every object is what the commit says, and the file is another."""
+    copy = copies[kind]
+    payload = "/source/" if kind == "whole" else "/image/c/"
+    for key in [key for key in copy.objects if payload in key]:
+        data = bytearray(copy.objects[key])
+        data[len(data) // 4] ^= 1
+        with pytest.raises(IntegrityError, match="is not what was ingested"):
+            copy.verify({**copy.objects, key: bytes(data)}, recorded=True)
+
+
 # --- formats of a newer wsistore --------------------------------------------------------------------------------------
 
 
