@@ -18,6 +18,8 @@ from PIL import Image
 
 from wsistore.compress import fold
 from wsistore.compress.codecs import Fold
+from wsistore.slides.base import Codec, Color, Level, TileCoding, empty_segments
+from wsistore.slides.check import TileChecker
 from wsistore.testing.tissue import tissue
 
 Pixels = npt.NDArray[Any]
@@ -247,8 +249,11 @@ def test_joining_under_a_garbled_header_gives_a_fold_or_a_fold_error(data: st.Da
             fold.join(one, list(scans[:2]))
 
 
-def test_a_scan_marker_without_a_body_is_no_fold() -> None:
+def test_a_scan_marker_without_a_body_is_no_fold_and_no_tile() -> None:
     header, _ = tiles("4:2:0", 16, 64)
-    at = header.index(b"\xff\xda")
-    with pytest.raises(fold.FoldError):
-        fold.split(header[:at] + b"\xff\xda\x00\x02")
+    cut = header[: header.index(b"\xff\xda")] + b"\xff\xda\x00\x02"
+    for data in (cut, cut + fold.EOI):
+        with pytest.raises(fold.FoldError, match="too short"):
+            fold.split(data)
+        level = Level(16, 64, 16, 64, TileCoding(Codec.JPEG, Color.YCBCR), empty_segments())
+        assert "too short" in TileChecker(level)(data).problem

@@ -194,8 +194,11 @@ def parse(data: bytes) -> Header:
         msg = "has no JPEG frame or scan"
         raise ValueError(msg)
     last = found[-1]
-    scan_components = data[last.start :].lstrip(b"\xff")[3]
-    return Header(frame, found, last.stop, scan_components, interval, jfif, adobe, frozenset(tables))
+    scan = data[last.start : last.stop].lstrip(b"\xff")
+    if len(scan) < 4:
+        msg = "has a JPEG scan header that is too short"
+        raise ValueError(msg)
+    return Header(frame, found, last.stop, scan[3], interval, jfif, adobe, frozenset(tables))
 
 
 def _frame(code: int, body: bytes) -> Frame:
