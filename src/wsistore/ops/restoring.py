@@ -23,6 +23,8 @@ from wsistore.units import MIB
 _AHEAD = 4
 """Blocks that may be read before they are hashed: hashing is the slower part."""
 _BLOCK_BYTES = 4 * MIB
+_SMALL_BYTES = MIB // 4
+"""Smaller pieces are joined: strips between restart markers come two bytes apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,20 @@ def restore(site: Site, slide: str, folder: Path, *, progress: Callable[[int], N
 
 
 def source_blocks(stored: StoredSlide, source: SourceMap, number: int) -> Iterator[bytes]:
-    """Yield one file of a stored slide from start to end."""
+    """Yield one file of a stored slide from start to end, in blocks of some size, however finely it is stored."""
     view = SourceFileView(stored, source, number)
     position, size = 0, stored.companion.files[number].size_bytes
+    small = bytearray()
     while position < size:
         data = view.extent_bytes(position, min(_BLOCK_BYTES, size - position))
-        yield data
         position += len(data)
+        if len(data) < _SMALL_BYTES:
+            small += data
+        if small and (len(small) >= _SMALL_BYTES or len(data) >= _SMALL_BYTES or position == size):
+            yield bytes(small)
+            small.clear()
+        if len(data) >= _SMALL_BYTES:
+            yield data
 
 
 def _is_there(stored: StoredSlide, number: int, target: Path) -> bool:
