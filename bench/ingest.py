@@ -59,7 +59,7 @@ START_ROUNDS = 9
 TITLES = {
     "ours": ("wsistore, verified", ""),
     "copy": ("copy + fsync + SHA-256 + uncached read", "the yardstick: one more file, nothing known of it"),
-    "restore": ("wsistore restore", "hashed, and flushed to disk"),
+    "restore": ("wsistore restore", "hashed; not flushed either"),
     "cp": ("cp", "no hash, no flush: the bytes are in memory"),
     "cp_flushed": ("cp + fsync", "no hash; for information"),
     "pass": ("python -c pass", "for information"),
