@@ -7,13 +7,16 @@ MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
 STAMP := .venv/.setup-stamp
-PROGRAMS := $(patsubst %/,%,$(sort $(dir $(wildcard bench/*.py demo/*.py flows/*.py))))
+PROGRAMS := $(patsubst %/,%,$(sort $(dir $(wildcard bench/*.py demo/*.py))))
 
 # Variables given to make (SLIDES=, UPGRADE=) reach the programs through the environment.
 
 # Nothing of the user's own site-packages may shadow the locked versions.
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
+# pip leaves compiling to the first use (scripts/setup). Were it not kept, every process that the tests start would
+# compile all that it imports: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint format bench lock clean
 
@@ -37,7 +40,7 @@ lint: $(STAMP) ## Check style, types and the direction of imports
 	@status=0; \
 	$(PY) -m ruff check . || status=1; \
 	$(PY) -m ruff format --check . || status=1; \
-	$(PY) -m mypy src tests $(PROGRAMS) || status=1; \
+	$(PY) -m mypy src flows tests $(PROGRAMS) || status=1; \
 	.venv/bin/lint-imports || status=1; \
 	exit $$status
 
