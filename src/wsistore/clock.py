@@ -39,6 +39,11 @@ class SystemClock:
         time.sleep(seconds)
 
 
+def cpu_seconds() -> float:
+    """Return the CPU seconds that the calling thread has used; only differences mean anything."""
+    return time.thread_time()
+
+
 def iso(moment: datetime) -> str:
     """Return `moment` as ISO 8601 in UTC with microseconds and a trailing ``Z``."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

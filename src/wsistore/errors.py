@@ -13,9 +13,12 @@
     │   ├── TransientError      may pass by itself: worth a retry
     │   ├── FullError           no space left
     │   ├── ObjectMissingError  no object under this key
-    │   └── ObjectExistsError   a conditional write found an object under this key
+    │   ├── ObjectExistsError   a conditional write found an object under this key
+    │   └── ObjectArchivedError the object lies in an archive: it must be restored before it can be read
     ├── IntegrityError      stored bytes are not what they were: restore from a copy     exit 7
-    └── SiteError           settings, catalogue or permissions of the site: mend the site  exit 8
+    ├── SiteError           settings, catalogue or permissions of the site: mend the site  exit 8
+    ├── WorkersError        worker processes or the cluster fail: look at them, run again  exit 10
+    └── DeniedError         a caller of the gateway shows no token that is in force: get one  exit 11
 
 The second level says what the caller does next. ``kind`` is stable and append-only: scripts may compare it.
 """
@@ -46,16 +49,22 @@ class Kind(StrEnum):
     SLIDE_MISSING = "slide-missing"
     SLIDE_AMBIGUOUS = "slide-ambiguous"
     TIER_UNKNOWN = "tier-unknown"
+    TIER_CLOSED = "tier-closed"
     CONDITION_INVALID = "condition-invalid"
     BUSY = "busy"
+    HELD = "held"
+    LAST_COPY = "last-copy"
     TARGET_EXISTS = "target-exists"
     TIER_MISSING = "tier-missing"
     STORAGE_FAILED = "storage-failed"
     STORAGE_TRANSIENT = "storage-transient"
     STORAGE_FULL = "storage-full"
+    CAPACITY_EXCEEDED = "capacity-exceeded"
     STORAGE_DENIED = "storage-denied"
     OBJECT_MISSING = "object-missing"
     OBJECT_EXISTS = "object-exists"
+    OBJECT_ARCHIVED = "object-archived"
+    RETRIEVAL_REFUSED = "retrieval-refused"
     KEY_INVALID = "key-invalid"
     CORRUPT = "corrupt"
     FORMAT_UNKNOWN = "format-unknown"
@@ -67,6 +76,30 @@ class Kind(StrEnum):
     CATALOG_FAILED = "catalog-failed"
     DEPENDENCY_MISSING = "dependency-missing"
     INTERNAL = "internal"
+    CLUSTER_UNREACHABLE = "cluster-unreachable"
+    CLUSTER_UNFIT = "cluster-unfit"
+    WORKERS_LOST = "workers-lost"
+    WORKERS_MEMORY = "workers-memory"
+    KEY_MISSING = "key-missing"
+    KEY_DESTROYED = "key-destroyed"
+    SHEET_INVALID = "sheet-invalid"
+    RULES_INVALID = "rules-invalid"
+    PLAN_MISSING = "plan-missing"
+    PLAN_INVALID = "plan-invalid"
+    PLAN_CLOSED = "plan-closed"
+    PLAN_EXPIRED = "plan-expired"
+    PLAN_OVER_LIMIT = "plan-over-limit"
+    NOT_APPROVED = "not-approved"
+    NOT_ALLOWED = "not-allowed"
+    PASSPHRASE_WRONG = "passphrase-wrong"  # noqa: S105 - a kind of error
+    SIGNATURE_INVALID = "signature-invalid"
+    CLOCK_WRONG = "clock-wrong"
+    SCENARIO_INVALID = "scenario-invalid"
+    TOKEN_MISSING = "token-missing"  # noqa: S105 - a kind of error, as those below
+    TOKEN_INVALID = "token-invalid"  # noqa: S105
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105
+    PROJECT_MISSING = "project-missing"
+    PROJECT_EXISTS = "project-exists"
 
 
 class WsistoreError(Exception):
@@ -201,6 +234,12 @@ class ObjectExistsError(StorageError):
     default_kind = Kind.OBJECT_EXISTS
 
 
+class ObjectArchivedError(StorageError):
+    """The object is there, but in an archive: it must be restored before it can be read."""
+
+    default_kind = Kind.OBJECT_ARCHIVED
+
+
 class IntegrityError(WsistoreError):
     """Stored bytes are not what they were."""
 
@@ -213,3 +252,17 @@ class SiteError(WsistoreError):
 
     exit_code = 8
     default_kind = Kind.SETTINGS_INVALID
+
+
+class WorkersError(WsistoreError):
+    """Worker processes die, lack memory or cannot be had; nothing is wrong with what they work on."""
+
+    exit_code = 10
+    default_kind = Kind.WORKERS_LOST
+
+
+class DeniedError(WsistoreError):
+    """A caller shows no token that is in force. All have one message: the kind is for the access log only."""
+
+    exit_code = 11
+    default_kind = Kind.TOKEN_INVALID

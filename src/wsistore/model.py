@@ -26,6 +26,10 @@ class Preset(StrEnum):
 
     KEEP = "keep"
     """As the scanner wrote them."""
+    FOLD = "fold"
+    """Several tiles to a chunk, recompressed without loss: smaller, and still quick to read."""
+    PACK = "pack"
+    """Many tiles to a chunk, store and companion one zip each: smallest, and few objects."""
 
 
 class Evidence(StrEnum):
@@ -33,6 +37,9 @@ class Evidence(StrEnum):
 
     READ_BACK = "read-back"
     """Objects were read from where they lie, the source was rebuilt, every SHA-256 agreed."""
+    ATTESTED = "attested-before-freeze"
+    """Read back in a class that can be read; then the tier itself moved every object into its archive class, and said
+    before and after that it is the same: size, and ETag or time of the last change."""
 
 
 class CopyState(StrEnum):
@@ -45,6 +52,21 @@ class CopyState(StrEnum):
     """A newer version of the same slide was committed."""
     SUSPECT = "suspect"
     """Committed, but its last verification failed; a later one that succeeds makes it committed again."""
+    DROPPING = "dropping"
+    """Another copy has taken its place; its objects are being deleted, its commit first. Read by nobody."""
+    DROPPED = "dropped"
+    """Its objects are gone; what is known of it stays for history."""
+    DELETING = "deleting"
+    """The whole slide is deleted for good: its objects are being deleted in all tiers, and no proof asks for others."""
+
+
+class LabelKind(StrEnum):
+    """What a name that people give to slides is."""
+
+    COLLECTION = "collection"
+    """A set of slides that is kept together for a purpose, such as teaching."""
+    TAG = "tag"
+    """A remark about one slide."""
 
 
 @dataclass(frozen=True, slots=True)

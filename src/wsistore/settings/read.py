@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from wsistore.errors import SiteError
-from wsistore.model import Preset
+from wsistore.settings.archive import MOST_ATTESTED_DAYS
 from wsistore.settings.find import site_missing
-from wsistore.settings.values import (
-    FILE_NAME,
-    FORMAT_VERSION,
-    TIER_NAME,
-    Settings,
-    TierSettings,
-    absolute,
-    did_you_mean,
-)
+from wsistore.settings.read_approvals import ApprovalReader
+from wsistore.settings.read_flows import FlowsReader
+from wsistore.settings.read_intake import IntakeReader
+from wsistore.settings.read_serve import ServeReader
+from wsistore.settings.read_tier import TierReader
+from wsistore.settings.table import TableReader
+from wsistore.settings.tiers import MOST_COPIES, TierSettings
+from wsistore.settings.values import FILE_NAME, FORMAT_VERSION, EvidenceAges, Settings, absolute
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _SQLITE = "sqlite:///"
@@ -52,141 +50,119 @@ def load(folder: Path) -> Settings:
     return Reader(path).settings(absolute(folder), document)
 
 
-_TOP = ("version", "name", "catalog", "work", "tiers")
+_TOP = (
+    *("version", "name", "required_copies", "catalog", "work", "evidence", "recall", "keys", "tiers"),
+    *("encrypt_identities", "identity_columns", "rules", "approvals", "intake", "flows", "serve"),
+)
 _CATALOG = ("url",)
 _WORK = ("jobs", "retries")
-_TIER = ("id", "url", "preset")
+_EVIDENCE = ("begin_hours", "begun_days", "attested_days")
+_RECALL = ("max_eur",)
+_RULES = ("file",)
+_MOST_EUR = 1e9
+_BEGIN_HOURS, _BEGUN_DAYS = (1, 30 * 24), (1, 3650)
+"""From an hour on, so that a move's own verification still counts at its end, to a month: a scrub's rhythm."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(TableReader):
     """Turns a parsed document into settings, or says what is wrong with it."""
-
-    path: Path
 
     def settings(self, folder: Path, document: Mapping[str, Any]) -> Settings:
         """Return what `document` says, for a site in `folder` (absolute)."""
-        version = self._integer(document, "", "version", FORMAT_VERSION, 1, 1_000_000)
+        version = self.integer(document, "", "version", FORMAT_VERSION, 1, 1_000_000)
         if version > FORMAT_VERSION:
             msg = f"{self.path}: key 'version' is {version}; this release knows {FORMAT_VERSION}."
             raise SiteError(msg, remedy="Upgrade wsistore.")
-        self._known(document, "", _TOP)
-        catalog = self._table(document, "", "catalog", _CATALOG)
-        work = self._table(document, "", "work", _WORK)
-        url = self._text(catalog, "catalog", "url", "sqlite:///catalog.db")
+        self.known(document, "", _TOP)
+        catalog = self.table(document, "", "catalog", _CATALOG)
+        work = self.table(document, "", "work", _WORK)
+        url = self.text(catalog, "catalog", "url", "sqlite:///catalog.db")
+        copies = self.integer(document, "", "required_copies", 1, 1, MOST_COPIES)
+        tiers = self._tiers(folder, document, copies)
         return Settings(
             folder=folder,
-            name=self._text(document, "", "name", folder.name or "wsistore"),
+            name=self.text(document, "", "name", folder.name or "wsistore"),
             catalog_url=self._catalog_url(folder, url),
-            tiers=self._tiers(folder, document),
-            retries=self._integer(work, "work", "retries", 5, 0, 100),
-            jobs=self._integer(work, "work", "jobs", 0, 0, 1024),
+            tiers=tiers,
+            retries=self.integer(work, "work", "retries", 5, 0, 100),
+            jobs=self.integer(work, "work", "jobs", 0, 0, 1024),
+            required_copies=copies,
+            evidence=self._evidence(document),
+            recall_max_eur=self._recall_max_eur(document),
+            keys_folder=self._keys(folder, document),
+            rules_file=self._rules(folder, document),
+            approvals=ApprovalReader(self.path).approvals(folder, document),
+            encrypt_identities=self.flag(document, "", "encrypt_identities", False),
+            identity_columns=self._identity_columns(document),
+            intake=IntakeReader(self.path).shares(folder, document, [tier.name for tier in tiers]),
+            flows=FlowsReader(self.path).flows(folder, document),
+            serve=ServeReader(self.path).serve(folder, document),
         )
 
-    def _tiers(self, folder: Path, document: Mapping[str, Any]) -> tuple[TierSettings, ...]:
+    def _keys(self, folder: Path, document: Mapping[str, Any]) -> str:
+        return self._path(folder, self.text(document, "", "keys", ""), "a folder", "", "keys")
+
+    def _rules(self, folder: Path, document: Mapping[str, Any]) -> str:
+        table = self.table(document, "", "rules", _RULES)
+        return self._path(folder, self.text(table, "rules", "file", ""), "a file", "rules", "file")
+
+    def _path(self, folder: Path, name: str, what: str, prefix: str, key: str) -> str:
+        if "\x00" in name or "://" in name:
+            raise self.wrong(name, f"the path of {what} of this machine", prefix, key)
+        return str(absolute(folder / os.path.expanduser(name))) if name else ""  # noqa: PTH111 - Path's own may raise
+
+    def _identity_columns(self, document: Mapping[str, Any]) -> tuple[str, ...]:
+        names = document.get("identity_columns", [])
+        expected = "a list of names of metadata columns"
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise self.wrong(names, expected, "", "identity_columns")
+        if any(re.sub(r"[\W_]+", "", name).casefold() == "caseid" for name in names):
+            expected += " other than case_id, by which slides are joined to cases: give cases numbers that tell nothing"
+            raise self.wrong(names, expected, "", "identity_columns")
+        return tuple(names)
+
+    def _evidence(self, document: Mapping[str, Any]) -> EvidenceAges:
+        table, default = self.table(document, "", "evidence", _EVIDENCE), EvidenceAges()
+        hours = default.begin // timedelta(hours=1)
+        begin = timedelta(hours=self.integer(table, "evidence", "begin_hours", hours, *_BEGIN_HOURS))
+        begun = timedelta(days=self.integer(table, "evidence", "begun_days", default.begun.days, *_BEGUN_DAYS))
+        if begun < begin:
+            expected = f"no less than begin_hours, which is {begin // timedelta(hours=1)}"
+            raise self.wrong(begun.days, expected, "evidence", "begun_days")
+        attested = self.integer(table, "evidence", "attested_days", default.attested.days, 0, MOST_ATTESTED_DAYS)
+        return EvidenceAges(begin, attested=timedelta(days=attested), begun=begun)
+
+    def _recall_max_eur(self, document: Mapping[str, Any]) -> float | None:
+        value = self.table(document, "", "recall", _RECALL).get("max_eur")
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST_EUR:
+            raise self.wrong(value, "a number of euros", "recall", "max_eur")
+        return float(value)
+
+    def _tiers(self, folder: Path, document: Mapping[str, Any], copies: int) -> tuple[TierSettings, ...]:
         tables = document.get("tiers", {})
         if not isinstance(tables, dict) or not tables:
-            raise self._wrong(tables, "at least one table such as [tiers.hot]", "", "tiers")
+            raise self.wrong(tables, "at least one table such as [tiers.hot]", "", "tiers")
         found: list[TierSettings] = []
+        reader = TierReader(self.path)
         for name in tables:
-            tier = self._tier(folder, tables, name)
+            tier = reader.tier(folder, tables, name, required_copies=copies)
             for other in found:
-                for key in ("id", "url"):
-                    if getattr(tier, key) == getattr(other, key):
-                        taken = getattr(tier, key)
-                        expected = f"another value than that of tier {other.name!r}; each tier is a place of its own"
-                        raise self._wrong(taken, expected, f"tiers.{name}", key)
+                # Buckets of two services may have the same name.
+                same = "id" if tier.id == other.id else "url"
+                if same == "id" or (tier.url, tier.endpoint) == (other.url, other.endpoint):
+                    expected = f"another value than that of tier {other.name!r}; each tier is a place of its own"
+                    raise self.wrong(getattr(tier, same), expected, f"tiers.{name}", same)
             found.append(tier)
         return tuple(found)
-
-    def _tier(self, folder: Path, tables: Mapping[str, Any], name: str) -> TierSettings:
-        if not TIER_NAME.fullmatch(name):
-            expected = "a tier's name of up to 32 lower-case letters, digits, '-' and '_'"
-            raise self._wrong(name, expected, "tiers", name)
-        prefix = f"tiers.{name}"
-        table = self._table(tables, "tiers", name, _TIER)
-        identity = self._text(table, prefix, "id", None)
-        if not re.fullmatch(r"[0-9a-z]{8,64}", identity):
-            raise self._wrong(identity, "the id that 'wsistore init' gave: 8 to 64 of 0-9 and a-z", prefix, "id")
-        return TierSettings(
-            name=name,
-            id=identity,
-            url=self._tier_url(folder, prefix, self._text(table, prefix, "url", None)),
-            preset=self._choice(table, prefix, "preset", Preset.KEEP),
-        )
-
-    def _tier_url(self, folder: Path, prefix: str, url: str) -> str:
-        scheme = _SCHEME.match(url)
-        if "\x00" in unquote(url):
-            raise self._wrong(url, "a path without NUL characters", prefix, "url")
-        if scheme and scheme[1] != "file":
-            return url
-        if not scheme:
-            return _file_url(folder / os.path.expanduser(url))  # noqa: PTH111 - Path's own raises without a home
-        rest = unquote(url[len("file://") :])
-        # file://localhost/x is /x; file://tiers/hot, which strictly names a host, is a relative path here.
-        return _file_url(folder / (rest.removeprefix("localhost") if rest.startswith("localhost/") else rest))
 
     def _catalog_url(self, folder: Path, url: str) -> str:
         if not url.startswith(_SQLITE):
             if not _SCHEME.match(url) or url.startswith("sqlite"):
-                raise self._wrong(url, "a URL such as 'sqlite:///catalog.db'", "catalog", "url")
+                raise self.wrong(url, "a URL such as 'sqlite:///catalog.db'", "catalog", "url")
             return url
         name = url[len(_SQLITE) :]
         if not name or "\x00" in name or name == ":memory:":
-            raise self._wrong(url, "the name of a file after 'sqlite:///'", "catalog", "url")
+            raise self.wrong(url, "the name of a file after 'sqlite:///'", "catalog", "url")
         return _SQLITE + str(absolute(folder / name))
-
-    def _known(self, table: Mapping[str, Any], prefix: str, keys: Sequence[str]) -> None:
-        for key in table:
-            if key not in keys:
-                msg = f"{self.path}: unknown key {_dotted(prefix, key)!r}{did_you_mean(key, keys)}."
-                raise SiteError(msg, remedy=f"Here the keys may be: {', '.join(keys)}.")
-
-    def _table(self, parent: Mapping[str, Any], prefix: str, key: str, keys: Sequence[str]) -> Mapping[str, Any]:
-        table = parent.get(key, {})
-        if not isinstance(table, dict):
-            raise self._wrong(table, f"a table, written as [{_dotted(prefix, key)}]", prefix, key)
-        self._known(table, _dotted(prefix, key), keys)
-        return table
-
-    def _text(self, table: Mapping[str, Any], prefix: str, key: str, default: str | None) -> str:
-        value = table.get(key, default)
-        if value is None:
-            msg = f"{self.path}: key {_dotted(prefix, key)!r} is missing."
-            raise SiteError(msg, remedy=f'Add a line: {key} = "…" under [{prefix}].')
-        if not isinstance(value, str) or not value.strip():
-            raise self._wrong(value, "a text in double quotes that is not empty", prefix, key)
-        return value
-
-    def _integer(self, table: Mapping[str, Any], prefix: str, key: str, default: int, least: int, most: int) -> int:
-        value = table.get(key, default)
-        # TOML's true is Python's 1.
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self._wrong(value, f"a whole number from {least} to {most}", prefix, key)
-        return value
-
-    def _choice(self, table: Mapping[str, Any], prefix: str, key: str, default: Preset) -> Preset:
-        value = self._text(table, prefix, key, str(default))
-        try:
-            return Preset(value)
-        except ValueError as error:
-            names = [str(choice) for choice in Preset]
-            expected = f"one of: {', '.join(names)}{did_you_mean(value, names)}"
-            raise self._wrong(value, expected, prefix, key) from error
-
-    def _wrong(self, value: object, expected: str, prefix: str, key: str) -> SiteError:
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else shown[:77] + "…"
-        return SiteError(
-            f"{self.path}: key {_dotted(prefix, key)!r} is {shown}; expected {expected}.",
-            remedy="Mend the settings file.",
-        )
-
-
-def _file_url(path: Path) -> str:
-    return absolute(path).as_uri()
-
-
-def _dotted(prefix: str, key: str) -> str:
-    return f"{prefix}.{key}" if prefix else key

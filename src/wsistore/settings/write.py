@@ -24,6 +24,12 @@ version = {version}
 # What the site is called in reports and messages.
 name = {name}
 
+# Where the site's keys lie, if it has any ('wsistore keys init'): never within a tier. docs/keys.md tells what for.
+# keys = "keys"
+
+# Whether what identifies patients is encrypted in the catalogue, its backups and the tiers' ledgers (the site's keys).
+# encrypt_identities = true
+
 [catalog]
 # The catalogue knows which slide is where. A SQLite file needs no server and serves all processes of one machine;
 # keep it on a local disk, not on a network share.
@@ -35,11 +41,20 @@ jobs = 0
 # How often a tier's transient failure is tried again, with growing pauses, before the slide counts as failed.
 retries = 5
 
+# [evidence] says how long ago copies may have been read back that the drop of another one rests on: begin_hours = 24
+# when it begins, begun_days = 90 once it has begun. docs/tiers.md tells why. [recall] max_eur is what a recall from an
+# archive may cost without being confirmed. [rules] file names the file of rules (docs/rules.md), which otherwise is
+# rules.yaml in this folder.
+
 # Tiers: named places for copies of slides. The first is where 'wsistore ingest' puts slides unless told otherwise.
 #   id      random, and kept in the tier as well: a disk mounted in the wrong place is noticed. Never change it.
 #   url     a path (relative to this folder, or absolute) or a file:// URL. To move a tier, move its folder, then
 #           change this line.
 #   preset  how copies are encoded; "keep": as the scanner wrote them.
+#   prices  what the tier costs: a name that comes with wsistore, or a path such as "prices/our-san.toml"; by default
+#           what the tier's name suggests. 'wsistore tune' chooses by it; docs/tuning.md tells more.
+# 'wsistore tier add' adds a tier, 'wsistore tier check' proves what it can do; docs/tiers.md has all keys (buckets,
+# capacity, certificates, bandwidth, ...) with examples. Keys and passwords never stand here.
 """
 
 _TIER_TEXT = """
