@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wsistore.errors import FullError, Kind, ObjectExistsError, ObjectMissingError, StorageError
+from wsistore.errors import FullError, Kind, ObjectArchivedError, ObjectExistsError, ObjectMissingError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -25,6 +25,14 @@ def object_exists(url: str, key: str) -> ObjectExistsError:
     """Return the error for a conditional write that came too late."""
     return ObjectExistsError(
         f"{url} already has an object {key!r}.", remedy="Somebody else wrote it first: read it and go on from there."
+    )
+
+
+def object_archived(url: str, key: str) -> ObjectArchivedError:
+    """Return the error for an object that cannot be read before it was restored."""
+    return ObjectArchivedError(
+        f"{key!r} in {url} lies in an archive and cannot be read now.",
+        remedy="Bring the slide back first, with 'wsistore recall'; that takes minutes to days and may cost money.",
     )
 
 

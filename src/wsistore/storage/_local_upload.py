@@ -28,11 +28,14 @@ class LocalUpload:
         key: str,
         temporary: TemporaryFile,
         publish: Callable[[TemporaryFile], ObjectInfo],
+        *,
+        durable: bool = True,
     ) -> None:
         self._url = url
         self._key = key
         self._temporary = temporary
         self._publish = publish
+        self._durable = durable
         self._is_open = True
         self._info: ObjectInfo | None = None
 
@@ -50,6 +53,8 @@ class LocalUpload:
         self._require_open()
         with self._ending(), translated(self._url, self._key, "written"):
             self._temporary.write(flat(data))
+            if self._durable:
+                self._temporary.begin_flush()
         self._is_open = True
 
     def complete(self) -> ObjectInfo:

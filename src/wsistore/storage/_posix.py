@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PROCESS = secrets.token_hex(4)
 """Tells this process from an earlier one of the same number, as containers have after each start."""
+_BEHIND_BYTES = 8 * 1024 * 1024
+"""What of a file being written may lie in memory before the system is told to begin with its way to the medium."""
 
 
 def moment(mtime_ns: int) -> datetime:
@@ -75,6 +77,12 @@ def forget_cached(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def read_ahead(descriptor: int, start: int, length_bytes: int) -> None:
+    """Have the system fetch bytes that will be read soon, where it can do so; returns at once."""
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, start, length_bytes, os.POSIX_FADV_WILLNEED)
+
+
 def flush_folder(path: bytes) -> tuple[int, int] | None:
     """Flush a folder's entries to the medium.
 
@@ -105,12 +113,22 @@ class TemporaryFile:
         self.path = os.path.join(folder, name.encode())
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor: int | None = os.open(self.path, flags, 0o666)
+        self._written = self._begun = 0
 
     def write(self, data: memoryview) -> None:
         """Append all of `data`."""
         assert self._descriptor is not None  # noqa: S101 - the upload refuses writes after the end
+        self._written += len(data)
         while data:
             data = data[os.write(self._descriptor, data) :]
+
+    def begin_flush(self) -> None:
+        """Have the system begin to write what has gathered, so that `seal` finds less to wait for; returns at once."""
+        assert self._descriptor is not None  # noqa: S101 - as above
+        if sys.platform == "linux" and self._written - self._begun >= _BEHIND_BYTES:
+            # Dirty pages cannot be let go of: asked to, Linux starts writing them and waits for nothing.
+            os.posix_fadvise(self._descriptor, self._begun, self._written - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._written
 
     def seal(self, *, durable: bool) -> os.stat_result:
         """Close the file, flushed to the medium if `durable`, and return its status."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from typing_extensions import Buffer
 
 from wsistore.errors import Kind, StorageError
@@ -51,37 +48,6 @@ def check_block_bytes(block_bytes: int) -> None:
     if block_bytes <= 0:
         msg = f"Blocks of {block_bytes} bytes cannot be streamed."
         raise StorageError(msg, kind=Kind.INTERNAL, remedy="Ask for blocks of at least one byte.")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One request that serves several neighbouring spans."""
-
-    start: int
-    length_bytes: int
-    members: tuple[int, ...]
-    """Positions, in the sequence that was coalesced, of the spans it serves."""
-
-
-def coalesce(spans: Sequence[tuple[int, int]], *, gap_bytes: int, limit_bytes: int) -> list[Run]:
-    """Join spans (start, length) that lie within `gap_bytes` of each other into runs, ordered by start.
-
-    Empty spans belong to no run. A run grows to at most `limit_bytes`, unless one span alone is longer, so that the
-    gaps that are read for nothing and thrown away stay bounded.
-    """
-    runs: list[Run] = []
-    for position in sorted((n for n, (_, length) in enumerate(spans) if length), key=lambda n: spans[n]):
-        start, length = spans[position]
-        if runs:
-            last = runs[-1]
-            last_end = last.start + last.length_bytes
-            end = max(last_end, start + length)
-            inside = end == last_end
-            if inside or (start - last_end < gap_bytes and end - last.start <= limit_bytes):
-                runs[-1] = Run(last.start, end - last.start, (*last.members, position))
-                continue
-        runs.append(Run(start, length, (position,)))
-    return runs
 
 
 def _require(good: bool, byte_range: ByteRange) -> None:

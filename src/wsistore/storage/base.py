@@ -17,9 +17,10 @@ Rules that hold for all of them, and that `wsistore.testing.storage` checks:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -55,6 +56,33 @@ class Tail:
 ByteRange = Span | Tail
 
 
+class Readiness(StrEnum):
+    """Whether an object's bytes can be read, and if not, whether they are on their way."""
+
+    READABLE = "readable"
+    """At once, for as long as it is there."""
+    ARCHIVED = "archived"
+    """Only after a restore; nobody asked for one."""
+    RESTORING = "restoring"
+    """Asked for; not yet."""
+    RESTORED = "restored"
+    """At once, from a temporary copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveState:
+    """Whether an object can be read, and until when."""
+
+    readiness: Readiness = Readiness.READABLE
+    until: datetime | None = None
+    """End of a temporary copy (`Readiness.RESTORED`), in UTC; None where the back end does not say."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a read would be answered now."""
+        return self.readiness in {Readiness.READABLE, Readiness.RESTORED}
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a back end says of one object."""
@@ -65,6 +93,15 @@ class ObjectInfo:
     etag: str | None = None
     version: str | None = None
     """Version identity where the bucket keeps versions."""
+    storage_class: str | None = field(default=None, compare=False)
+    """Where the back end has classes and says which; None for its standard class. Like `archive` no part of the
+    object's identity: listings may not know it."""
+    archive: ArchiveState = field(default=ArchiveState(), compare=False)
+    """Whether it can be read now. Where `Properties.archive` is true only `look` of
+    `wsistore.storage.archive.SupportsArchive` is sure to know."""
+    locked_until: datetime | None = field(default=None, compare=False)
+    """Until when the service refuses to delete it (Object Lock), `datetime.max` for a legal hold; None where it is not
+    locked. Only `look` tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +116,11 @@ class Properties:
     """`stream(uncached=True)` really reads the medium, not a cache of this machine."""
     min_part_bytes: int = 0
     """Least size of a part of an `Upload`, except the last."""
+    archive: bool = False
+    """There may be objects that must be restored before they can be read; the back end offers
+    `wsistore.storage.archive.SupportsArchive`."""
+    deletes_many: bool = False
+    """Many objects are deleted by one request; the back end offers `DeletesMany`."""
 
 
 class Upload(Protocol):
@@ -130,6 +172,9 @@ class Storage(Protocol):
     def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
         """Write a whole object; replaces what was there unless `if_absent`.
 
+        What is returned is what `head` would tell; but without `if_absent` a back end that would have to ask for it may
+        tell this machine's time as `ObjectInfo.modified`.
+
         Raises
         ------
         ObjectExistsError
@@ -151,6 +196,8 @@ class Storage(Protocol):
         ------
         ObjectMissingError
             If there is no such object or version.
+        ObjectArchivedError
+            If it must be restored first; so do `get_many` and `stream`. It never waits for an archive.
 
         """
         ...
@@ -193,6 +240,72 @@ class SupportsLocalPath(Protocol):
 
     def local_path(self, key: str) -> Path:
         """Return the path of an object's file; it is read, never written, by the caller."""
+        ...
+
+
+@runtime_checkable
+class OneState(Protocol):
+    """Ability of streams: all that one yields is of one state of its object, and it tells which."""
+
+    @property
+    def etag(self) -> str | None:
+        """ETag of that state, once the first block came; None before, or where the service tells none."""
+        ...
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Return itself."""
+        ...
+
+    def __next__(self) -> memoryview:
+        """Return the next block."""
+        ...
+
+
+@runtime_checkable
+class DeletesMany(Protocol):
+    """Ability of back ends that delete many objects for the price of one."""
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete objects, those that are there; may be repeated.
+
+        Raises
+        ------
+        StorageError
+            If one of them cannot be deleted, naming it; others may be gone then.
+
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsParts(Protocol):
+    """Ability of back ends where an upload that never ended leaves parts, which are paid for and in no listing."""
+
+    def abort_uploads(
+        self, prefix: str, older_than: datetime | None = None, spares: Callable[[str], bool] = lambda _: False
+    ) -> int:
+        """Throw away the parts of uploads of keys that start with `prefix`; one that still goes on fails.
+
+        Parameters
+        ----------
+        prefix
+            As for `Storage.list`.
+        older_than
+            Uploads that were started since then are left alone; the time is the service's.
+        spares
+            Says of a key whether its uploads are left alone.
+
+        Returns
+        -------
+        int
+            Number of uploads.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be listed or thrown away.
+
+        """
         ...
 
 

@@ -21,7 +21,8 @@ from typing_extensions import Buffer
 
 from wsistore.errors import WsistoreError
 from wsistore.storage._ranges import flat
-from wsistore.storage.base import ByteRange, ObjectInfo, Properties, Span, Storage, Upload
+from wsistore.storage.archive import Retrieval
+from wsistore.storage.base import ArchiveState, ByteRange, ObjectInfo, Properties, Span, Storage, Upload
 from wsistore.storage.wrapper import Verb, WrappedStorage, WrappedUpload
 
 T = TypeVar("T")
@@ -216,6 +217,25 @@ class FaultStorage(WrappedStorage):
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Delete, or fail; see `wsistore.storage.base.Storage.delete`."""
         _act(self.strike(Verb.DELETE, key), lambda: self.inner.delete(key, version=version))
+
+    def look(self, key: str, *, version: str | None = None) -> ObjectInfo:
+        """Look, or fail; see `wsistore.storage.archive.SupportsArchive.look`."""
+        act = super().look
+        return _act(self.strike(Verb.LOOK, key), lambda: act(key, version=version))
+
+    def begin_restore(self, key: str, *, days: int, retrieval: Retrieval, version: str | None = None) -> ArchiveState:
+        """Ask for a copy, or fail; see `wsistore.storage.archive.SupportsArchive.begin_restore`."""
+        act = super().begin_restore
+        fault = self.strike(Verb.RESTORE, key)
+        return _act(fault, lambda: act(key, days=days, retrieval=retrieval, version=version))
+
+    def transition(
+        self, key: str, storage_class: str, *, version: str | None = None, etag: str | None = None
+    ) -> ObjectInfo:
+        """Move, or fail; see `wsistore.storage.archive.SupportsArchive.transition`."""
+        act = super().transition
+        fault = self.strike(Verb.TRANSITION, key)
+        return _act(fault, lambda: act(key, storage_class, version=version, etag=etag))
 
 
 class FaultUpload(WrappedUpload):

@@ -28,17 +28,23 @@ from wsistore.storage._errors import object_missing, tier_missing, translate, tr
 from wsistore.storage._listing import walk
 from wsistore.storage._local_upload import LocalUpload
 from wsistore.storage._naming import NameTree
-from wsistore.storage._ranges import bounds, check_block_bytes, coalesce
+from wsistore.storage._ranges import bounds, check_block_bytes
 from wsistore.storage.base import MARKER_KEY, ByteRange, ObjectInfo, Properties, Span, check_key
 from wsistore.storage.buffers import buffer
+from wsistore.storage.coalescing import coalesce
 
 TEMPORARY_FOLDER = ".wsistore-tmp"
 """Where objects are written before they get their names: in the tier, so that renaming stays on one file system."""
+
+RECALLS_FOLDER = ".wsistore-recalls"
+"""Where `wsistore.storage.tape` notes what it asked the library for."""
 
 GAP_BYTES = 64 * 1024
 """Parts nearer to each other than this are read at once: cheaper than a second trip to a disk or a file server."""
 
 _RUN_BYTES = 8 * 1024 * 1024
+_SMALL_BYTES = 128 * 1024
+"""As much as one read of the system fetches anyway."""
 
 
 class LocalStorage:
@@ -190,8 +196,17 @@ class LocalStorage:
         with self._opened(key) as descriptor:
             if uncached:
                 _posix.forget_cached(descriptor)
-            block = buffer(min(block_bytes, os.fstat(descriptor).st_size))
+            size = os.fstat(descriptor).st_size
+            block, place = buffer(min(block_bytes, size)), 0
+            if uncached and size > _SMALL_BYTES:
+                _posix.read_ahead(descriptor, 0, 2 * block_bytes)
             while count := _posix.read_into(descriptor, block):
+                place += count
+                # The medium fetches the next blocks while the caller works on this one; one more than that is on its
+                # way already, so that the medium has something to do while this one is copied.
+                ahead = place + block_bytes if uncached else place
+                if ahead < size:
+                    _posix.read_ahead(descriptor, ahead, block_bytes)
                 yield block[:count].toreadonly()
 
     def head(self, key: str) -> ObjectInfo:
@@ -267,7 +282,8 @@ class LocalStorage:
                 temporary = _posix.TemporaryFile(self._temporary)
             except NotADirectoryError as error:
                 raise tier_missing(self._url) from error
-        return LocalUpload(self._url, key, temporary, partial(self._publish, key, path, if_absent=if_absent))
+        publish = partial(self._publish, key, path, if_absent=if_absent)
+        return LocalUpload(self._url, key, temporary, publish, durable=self._durable)
 
     def _publish(self, key: str, path: bytes, temporary: _posix.TemporaryFile, *, if_absent: bool) -> ObjectInfo:
         """Give a finished temporary file its name, for good."""
@@ -292,7 +308,7 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
 def _is_reserved(key: str) -> bool:
     """Return whether a key, or a folder's key with a slash behind it, names what is no object's."""
     first, _, _ = key.partition("/")
-    if first in {TEMPORARY_FOLDER, "lost+found"}:
+    if first in {TEMPORARY_FOLDER, RECALLS_FOLDER, "lost+found"}:
         return True
     # NFS renames a deleted file that is still open to .nfs and a number.
     return ".nfs" in key and any(part.startswith(".nfs") for part in key.split("/"))

@@ -10,7 +10,8 @@ from typing import Any
 from typing_extensions import Buffer
 
 from wsistore.storage._ranges import flat
-from wsistore.storage.base import ByteRange, ObjectInfo, Span, Storage, Upload
+from wsistore.storage.archive import Retrieval
+from wsistore.storage.base import ArchiveState, ByteRange, ObjectInfo, Span, Storage, Upload
 from wsistore.storage.wrapper import Verb, WrappedStorage, WrappedUpload
 
 
@@ -123,6 +124,23 @@ class MeterStorage(WrappedStorage):
         """Count and delete; see `wsistore.storage.base.Storage.delete`."""
         self.count(Verb.DELETE, requests=1)
         self.inner.delete(key, version=version)
+
+    def look(self, key: str, *, version: str | None = None) -> ObjectInfo:
+        """Count and look; see `wsistore.storage.archive.SupportsArchive.look`."""
+        self.count(Verb.LOOK, requests=1)
+        return super().look(key, version=version)
+
+    def begin_restore(self, key: str, *, days: int, retrieval: Retrieval, version: str | None = None) -> ArchiveState:
+        """Count and ask; see `wsistore.storage.archive.SupportsArchive.begin_restore`."""
+        self.count(Verb.RESTORE, requests=1)
+        return super().begin_restore(key, days=days, retrieval=retrieval, version=version)
+
+    def transition(
+        self, key: str, storage_class: str, *, version: str | None = None, etag: str | None = None
+    ) -> ObjectInfo:
+        """Count and move; see `wsistore.storage.archive.SupportsArchive.transition`."""
+        self.count(Verb.TRANSITION, requests=1)
+        return super().transition(key, storage_class, version=version, etag=etag)
 
 
 class MeterUpload(WrappedUpload):

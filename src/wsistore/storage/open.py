@@ -3,11 +3,8 @@
 A tier is known by its marker, a small JSON object at its root. Whoever uses a tier checks the marker first: the folder
 of a file server that is not mounted is an empty folder like any other, and a bucket's name can be mistyped.
 
-S3 is to come as one more scheme (``s3://bucket/prefix``). What it needs is in the contract: ranges and `get_many` are
-GETs with a Range; `put` with `if_absent` is one PUT with ``If-None-Match: *``; an `Upload` collects
-`Properties.min_part_bytes` into numbered parts, repeats each with `wsistore.storage.retry.Retrier`, and completes or
-aborts them; `list` is ListObjectsV2 with StartAfter; versions are the bucket's. Its module is imported only when such a
-URL is opened, since its libraries are heavy. Credentials come from the environment, never from the URL.
+Back ends with heavy libraries are imported only when one of their URLs is opened. Credentials never stand in a URL or
+in the options: they come from the environment, or from files that the options name.
 """
 
 from __future__ import annotations
@@ -15,22 +12,32 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import fsspec
+
+from wsistore.clock import Clock, SystemClock
 from wsistore.errors import ConflictError, Kind, ObjectExistsError, ObjectMissingError, StorageError
 from wsistore.storage._errors import translated
 from wsistore.storage._posix import flush_folder
+from wsistore.storage.archive_sim import ArchiveStorage
 from wsistore.storage.base import MARKER_KEY, Storage, SupportsLocalPath
+from wsistore.storage.fsspec_store import FsspecStorage
 from wsistore.storage.local import LocalStorage
 from wsistore.storage.memory import MemoryStorage
+from wsistore.storage.s3_options import S3Options
+from wsistore.storage.tape import TapeCommands, TapeStorage
 
 MARKER_FORMAT = "wsistore-tier"
 MARKER_VERSION = 1
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NO_STORAGE = {"http", "https", "data", "git", "github", "zip", "tar", "libarchive", "reference", "simplecache", "dask"}
+"""What fsspec can only read, or only wraps."""
 _NAMED_MEMORIES: dict[str, MemoryStorage] = {}
 """A URL names a place: opened twice in one process, ``memory://name`` is the same one."""
 
@@ -45,32 +52,57 @@ class TierMarker:
     """What people called it when it was created; the site's settings may have another name by now."""
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str, options: Mapping[str, Any] | None = None, *, clock: Clock | None = None) -> Storage:
     """Return the storage that `url` names; nothing is created or asked yet.
 
     Parameters
     ----------
     url
-        A path, ``file:///path``, or ``memory://name`` (one place per name and process; without a name a new one).
+        A path, ``file:///path``, ``memory://name`` (one place per name and process; without a name a new one),
+        ``s3://bucket/prefix``, or a URL of another scheme that fsspec knows.
+    options
+        Settings of the back end: the fields of `wsistore.storage.s3_options.S3Options` for ``s3://``, what fsspec's
+        file system takes for the others. Memories take none; folders with a tape library behind them the fields of
+        `wsistore.storage.tape.TapeCommands`. With ``simulated_speed`` the place becomes a rehearsed archive
+        (`wsistore.storage.archive_sim`) that runs so many times faster than the clock.
+    clock
+        What archives tell the time by; by default the machine's.
 
     Raises
     ------
     StorageError
-        If the URL is none of these, of kind ``settings-invalid``.
+        If the URL is none of these, or the options do not fit, of kind ``settings-invalid``.
 
     """
+    left = dict(options or {})
+    speed = left.pop("simulated_speed", None)
+    storage = _opened(url, left, clock or SystemClock())
+    return storage if speed is None else ArchiveStorage(storage, clock or SystemClock(), speed=float(speed))
+
+
+def _opened(url: str, options: Mapping[str, Any], clock: Clock) -> Storage:
     scheme = _SCHEME.match(url)
+    kind = "file" if scheme is None else scheme[1].lower()
+    if kind == "file" and "recall" in options:
+        folder = Path(_required(url, url)) if scheme is None else _file_path(url)
+        return TapeStorage(folder, TapeCommands(**options), clock=clock)
+    if kind in {"file", "memory"} and options:
+        msg = f"{_without_credentials(url)!r} takes no options, but has {', '.join(map(repr, options))}."
+        raise _invalid(msg, "Leave them out.")
     if scheme is None:
         return LocalStorage(Path(_required(url, url)))
-    match scheme[1].lower():
+    match kind:
         case "file":
             return LocalStorage(_file_path(url))
         case "memory":
             name = url[scheme.end() :]
             return _NAMED_MEMORIES.setdefault(name, MemoryStorage(name)) if name else MemoryStorage()
+        case "s3":
+            from wsistore.storage.s3 import S3Storage  # obstore and botocore take half a second to load
+
+            return S3Storage(S3Options.of(url, options))
         case other:
-            msg = f"{other}:// in {_without_credentials(url)!r} is no kind of storage that wsistore knows."
-            raise _invalid(msg, "Known are plain paths, file:// and memory://.")
+            return _by_fsspec(url, other, options)
 
 
 def create_tier(storage: Storage, tier_id: str, name: str) -> TierMarker:
@@ -86,8 +118,9 @@ def create_tier(storage: Storage, tier_id: str, name: str) -> TierMarker:
         If it cannot be written.
 
     """
-    if storage.properties.local_files and isinstance(storage, SupportsLocalPath):
-        _create_folder(storage.local_path(MARKER_KEY).parent, storage.url)
+    place = storage.inner if isinstance(storage, ArchiveStorage) else storage
+    if isinstance(place, SupportsLocalPath) and (place.properties.local_files or isinstance(place, TapeStorage)):
+        _create_folder(place.local_path(MARKER_KEY).parent, storage.url)
     marker = TierMarker(tier_id, name)
     record = {"format": MARKER_FORMAT, "version": MARKER_VERSION, "id": tier_id, "name": name}
     try:
@@ -147,6 +180,16 @@ def read_marker(storage: Storage) -> TierMarker:
             pass
     msg = f"{storage.url} is no tier, or a damaged one: its {MARKER_KEY} cannot be understood."
     raise _missing(msg, "Restore that object from a backup of the tier, or mount the right medium.")
+
+
+def _by_fsspec(url: str, scheme: str, options: Mapping[str, Any] | None) -> Storage:
+    if scheme in _NO_STORAGE or scheme not in fsspec.available_protocols():
+        msg = f"{scheme}:// in {_without_credentials(url)!r} is no kind of storage that wsistore knows."
+        raise _invalid(msg, "Known are plain paths, file://, memory://, s3:// and what fsspec can write to.")
+    if ":" in urlsplit(url).netloc.rpartition("@")[0]:
+        msg = f"{_without_credentials(url)!r} was given with a password in it."
+        raise _invalid(msg, "Use keys, or the files and variables where the file system looks for its credentials.")
+    return FsspecStorage(url, options)
 
 
 def _file_path(url: str) -> Path:

@@ -7,11 +7,15 @@ from typing import NoReturn
 from typing_extensions import Buffer
 
 from wsistore.errors import Kind, StorageError
+from wsistore.storage.archive import Retrieval
 from wsistore.storage.wrapper import WrappedStorage
 
 
 class ReadOnlyStorage(WrappedStorage):
-    """Reads what `inner` holds; `put`, `upload` and `delete` raise `StorageError` of kind ``storage-denied``."""
+    """Reads what `inner` holds; whatever writes raises `StorageError` of kind ``storage-denied``.
+
+    These are `put`, `upload`, `delete` and `transition`; and `begin_restore`, which changes nothing but costs money.
+    """
 
     def put(self, key: str, data: Buffer, *, if_absent: bool = False) -> NoReturn:
         """Refuse."""
@@ -24,6 +28,16 @@ class ReadOnlyStorage(WrappedStorage):
     def delete(self, key: str, *, version: str | None = None) -> NoReturn:
         """Refuse."""
         self._refuse(key, "deleted")
+
+    def begin_restore(self, key: str, *, days: int, retrieval: Retrieval, version: str | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse(key, "restored")
+
+    def transition(
+        self, key: str, storage_class: str, *, version: str | None = None, etag: str | None = None
+    ) -> NoReturn:
+        """Refuse."""
+        self._refuse(key, "moved to another class")
 
     def _refuse(self, key: str, act: str) -> NoReturn:
         msg = f"{key!r} was not {act}: {self.url} is opened for reading only."

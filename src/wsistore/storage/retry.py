@@ -4,6 +4,7 @@ Only `TransientError` is repeated; every other error is permanent. Whether a cal
 out is unknown, so only what may be carried out twice is repeated:
 
 * reads, plain `put`, `delete` and `Upload.complete`, which the contract makes idempotent;
+* what an archive is asked to do (`begin_restore`, `transition`), which its contract makes idempotent;
 * a stream or a listing, from where it broke off;
 * ``put(..., if_absent=True)``, with a second look. Its first attempt may have written the object and lost the reply;
   the second then meets its own object and is told "exists". That reply is neither success nor conflict until the object
@@ -26,10 +27,11 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from wsistore.clock import Clock
-from wsistore.errors import ObjectExistsError, ObjectMissingError, TransientError
+from wsistore.errors import Kind, ObjectExistsError, ObjectMissingError, TransientError
 from wsistore.storage._ranges import check_block_bytes, flat
-from wsistore.storage.base import ByteRange, ObjectInfo, Span, Storage, Upload
-from wsistore.storage.wrapper import WrappedStorage, WrappedUpload
+from wsistore.storage.archive import Retrieval
+from wsistore.storage.base import ArchiveState, ByteRange, ObjectInfo, OneState, Span, Storage, Upload
+from wsistore.storage.wrapper import WrappedStorage, WrappedUpload, delete_many
 
 T = TypeVar("T")
 
@@ -102,7 +104,8 @@ class Patience:
     def wait_after(self, error: TransientError) -> None:
         """Wait before the next attempt, or raise `error` if there is to be none."""
         self._failures += 1
-        if self._failures >= self._policy.attempts:
+        # What a service has no room for now it will not have in seconds, and the caller knows other ways.
+        if self._failures >= self._policy.attempts or error.kind is Kind.RETRIEVAL_REFUSED:
             raise error
         longest = self._policy.longest_delay_seconds
         # The exponent is bounded so that no number of attempts overflows a float.
@@ -163,27 +166,46 @@ class RetryStorage(WrappedStorage):
         """Yield an object in blocks; see `wsistore.storage.base.Storage.stream`.
 
         A stream that breaks off is read again from its start and what was delivered is skipped, if the object is still
-        the same; otherwise the error is raised, so that no mixture of two objects is ever delivered.
+        the same; otherwise the error is raised, so that no mixture of two objects is ever delivered. Where the stream
+        does not tell its state itself, the object is asked for before and after.
         """
         check_block_bytes(block_bytes)
-        info = self.head(key)
+        blocks = self.inner.stream(key, block_bytes=block_bytes, uncached=uncached)
+        one = blocks if isinstance(blocks, OneState) else None  # asked once: for a protocol that takes long
+        info = None if one is not None else self.head(key)
+        state: str | None = None
+        failure: TransientError | None = None
         delivered = 0
+        is_other = False
         patience = self._retrier.patience()
         while True:
             seen = 0
             try:
-                for block in self.inner.stream(key, block_bytes=block_bytes, uncached=uncached):
+                for block in blocks:
+                    if one is not None:
+                        is_other = delivered > 0 and (state is None or one.etag != state)
+                        if is_other and failure is not None:
+                            raise failure
+                        state = one.etag
                     fresh = block[max(delivered - seen, 0) :]
                     seen += len(block)
                     if fresh:
                         patience = self._retrier.patience()  # it goes on: what failed before no longer counts
                         delivered += len(fresh)
                         yield fresh
+                    del block, fresh  # no longer valid: its memory may be the next one's
             except TransientError as error:
+                failure = error
                 patience.wait_after(error)
-                if self.head(key) != info:
+                now = None if info is None else self.head(key)
+                if is_other or (delivered > 0 and now != info):
                     raise
+                info = now
+                blocks = self.inner.stream(key, block_bytes=block_bytes, uncached=uncached)
+                one = blocks if isinstance(blocks, OneState) else None
             else:
+                if failure is not None and seen < delivered:
+                    raise failure  # shorter than before: another one
                 return
 
     def head(self, key: str) -> ObjectInfo:
@@ -228,6 +250,27 @@ class RetryStorage(WrappedStorage):
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Delete one object or one version of it; see `wsistore.storage.base.Storage.delete`."""
         self._retrier.call(lambda: self.inner.delete(key, version=version))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete objects; see `wsistore.storage.base.DeletesMany`."""
+        self._retrier.call(lambda: delete_many(self.inner, keys))
+
+    def look(self, key: str, *, version: str | None = None) -> ObjectInfo:
+        """Return an object's class and state; see `wsistore.storage.archive.SupportsArchive.look`."""
+        act = super().look
+        return self._retrier.call(lambda: act(key, version=version))
+
+    def begin_restore(self, key: str, *, days: int, retrieval: Retrieval, version: str | None = None) -> ArchiveState:
+        """Ask for a temporary copy; see `wsistore.storage.archive.SupportsArchive.begin_restore`."""
+        act = super().begin_restore
+        return self._retrier.call(lambda: act(key, days=days, retrieval=retrieval, version=version))
+
+    def transition(
+        self, key: str, storage_class: str, *, version: str | None = None, etag: str | None = None
+    ) -> ObjectInfo:
+        """Move an object to another class; see `wsistore.storage.archive.SupportsArchive.transition`."""
+        act = super().transition
+        return self._retrier.call(lambda: act(key, storage_class, version=version, etag=etag))
 
     def _own(self, key: str, data: Buffer) -> ObjectInfo | None:
         """Return the object under `key` if its bytes are `data`: then an attempt whose reply was lost wrote it."""

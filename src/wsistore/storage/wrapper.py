@@ -11,7 +11,18 @@ from typing import Self
 from typing_extensions import Buffer
 
 from wsistore.errors import Kind, StorageError
-from wsistore.storage.base import ByteRange, ObjectInfo, Properties, Span, Storage, SupportsLocalPath, Upload
+from wsistore.storage.archive import Retrieval, SupportsArchive, archive_of, no_archive
+from wsistore.storage.base import (
+    ArchiveState,
+    ByteRange,
+    DeletesMany,
+    ObjectInfo,
+    Properties,
+    Span,
+    Storage,
+    SupportsLocalPath,
+    Upload,
+)
 
 
 class Verb(StrEnum):
@@ -29,6 +40,18 @@ class Verb(StrEnum):
     LIST = "list"
     VERSIONS = "versions"
     DELETE = "delete"
+    LOOK = "look"
+    RESTORE = "begin_restore"
+    TRANSITION = "transition"
+
+
+def delete_many(storage: Storage, keys: Sequence[str]) -> None:
+    """Delete objects, by as few requests as `storage` can."""
+    if isinstance(storage, DeletesMany):
+        storage.delete_many(keys)
+        return
+    for key in keys:
+        storage.delete(key)
 
 
 class WrappedStorage:
@@ -111,6 +134,39 @@ class WrappedStorage:
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Delete one object or one version of it; see `wsistore.storage.base.Storage.delete`."""
         self._inner.delete(key, version=version)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete objects; see `wsistore.storage.base.DeletesMany`.
+
+        One by one, so that what a decorator does to a deletion is done to each; those that do nothing pass it on.
+        """
+        for key in keys:
+            self.delete(key)
+
+    def retrievals(self, storage_class: str | None) -> tuple[Retrieval, ...]:
+        """Return the ways back from a class, none where `Properties.archive` is false."""
+        archive = archive_of(self._inner)
+        return archive.retrievals(storage_class) if archive is not None else ()
+
+    def look(self, key: str, *, version: str | None = None) -> ObjectInfo:
+        """Return an object's class and state; see `wsistore.storage.archive.SupportsArchive.look`."""
+        return self._archive(key).look(key, version=version)
+
+    def begin_restore(self, key: str, *, days: int, retrieval: Retrieval, version: str | None = None) -> ArchiveState:
+        """Ask for a temporary copy; see `wsistore.storage.archive.SupportsArchive.begin_restore`."""
+        return self._archive(key).begin_restore(key, days=days, retrieval=retrieval, version=version)
+
+    def transition(
+        self, key: str, storage_class: str, *, version: str | None = None, etag: str | None = None
+    ) -> ObjectInfo:
+        """Move an object to another class; see `wsistore.storage.archive.SupportsArchive.transition`."""
+        return self._archive(key).transition(key, storage_class, version=version, etag=etag)
+
+    def _archive(self, key: str) -> SupportsArchive:
+        archive = archive_of(self._inner)
+        if archive is None:
+            raise no_archive(self.url, key)
+        return archive
 
 
 class WrappedUpload:
