@@ -1,14 +1,22 @@
 """What is where and what is in flight: slides, copies with their evidence, events."""
 
 from wsistore.catalog.catalog import Catalog
-from wsistore.catalog.claims import AlreadyClaimed
+from wsistore.catalog.claims import AlreadyClaimed, SeriesClaimed
 from wsistore.catalog.columns import COLUMNS, ConditionColumn
+from wsistore.catalog.drops import NotProven
+from wsistore.catalog.grants import GrantRow
 from wsistore.catalog.owner import Owner, is_alive
+from wsistore.catalog.plans import ApprovalRow, PlanRecord, PlanRow, PlanState, RosterRow, RowState, SlideStep, VisaRow
+from wsistore.catalog.projects import CohortRow, ProjectRow
 from wsistore.catalog.records import (
     Attempt,
+    AttemptKind,
     AttemptState,
     CopyRecord,
     CopyRow,
+    DropRule,
+    Hold,
+    Proof,
     SlideRecord,
     SlideRow,
     SourceRecord,
@@ -16,23 +24,42 @@ from wsistore.catalog.records import (
     SourceState,
     TierRecord,
 )
+from wsistore.catalog.tokens import TokenRow
 
 __all__ = [
     "COLUMNS",
     "AlreadyClaimed",
+    "ApprovalRow",
     "Attempt",
+    "AttemptKind",
     "AttemptState",
     "Catalog",
+    "CohortRow",
     "ConditionColumn",
     "CopyRecord",
     "CopyRow",
+    "DropRule",
+    "GrantRow",
+    "Hold",
+    "NotProven",
     "Owner",
+    "PlanRecord",
+    "PlanRow",
+    "PlanState",
+    "ProjectRow",
+    "Proof",
+    "RosterRow",
+    "RowState",
+    "SeriesClaimed",
     "SlideRecord",
     "SlideRow",
+    "SlideStep",
     "SourceRecord",
     "SourceRow",
     "SourceState",
     "TierRecord",
+    "TokenRow",
+    "VisaRow",
     "create",
     "is_alive",
     "migrate",

@@ -2,8 +2,8 @@
 
 ::
 
-    begin ──> writing ──> (verified) ──> claimed ──> committed
-                 └────────────┴─────────────┴──> abandoned ──> forgotten
+    begin ──> writing ──> (written) ──> (verified) ──> claimed ──> (dropping) ──> committed
+                 └───────────┴──────────────┴────────────┴──> abandoned ──> forgotten
 
 Each function is one step and runs in one writing transaction. The order in which the caller goes:
 
@@ -18,6 +18,8 @@ attempt's commit object stands in its place: its owner may just be slow, and abo
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -37,13 +39,15 @@ from wsistore.model import CopyState
 from wsistore.model import fingerprint as content_of
 
 _A, _C, _S, _V = schema.attempts, schema.copies, schema.slides, schema.sources
-_OPEN = (AttemptState.WRITING, AttemptState.VERIFIED, AttemptState.CLAIMED)
+_UNCLAIMED = (AttemptState.WRITING, AttemptState.WRITTEN, AttemptState.VERIFIED)
+_OPEN = (*_UNCLAIMED, AttemptState.CLAIMED)
 
 
 def begin(connection: Connection, attempt: Attempt) -> None:
     """Note an attempt before its first byte is written."""
     values = {name: getattr(attempt, name) for name in Attempt.__slots__}
-    connection.execute(_A.insert(), values | {"state": str(attempt.state)})
+    plain = {"state": str(attempt.state), "kind": str(attempt.kind), "job": dict(attempt.job)}
+    connection.execute(_A.insert(), values | plain)
 
 
 def one(connection: Connection, attempt: str) -> Attempt:
@@ -81,23 +85,39 @@ def set_suspect(connection: Connection, attempt: str) -> None:
     connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.SUSPECT)))
 
 
-def extend_lease(connection: Connection, attempt: str, until: str) -> None:
-    """Move the end of the lease; `ConflictError` if the attempt has ended meanwhile."""
-    _require(one(connection, attempt), *_OPEN)
+def extend_lease(connection: Connection, attempt: str, until: str, fence: int) -> None:
+    """Move the end of the lease; `ConflictError` if the attempt has ended, or is somebody else's."""
+    require(held(connection, attempt, fence), *_OPEN)
     connection.execute(update(_A).where(_A.c.attempt == attempt).values(lease_until=until))
 
 
-def release(connection: Connection, attempt: str) -> None:
-    """Take the owner off an attempt that has not ended, so that it counts as dead; no error if it has ended."""
-    states = [str(state) for state in _OPEN]
-    nobody = {"owner": "", "lease_until": ""}
-    connection.execute(update(_A).where(_A.c.attempt == attempt, _A.c.state.in_(states)).values(nobody))
+def release(connection: Connection, attempt: str, now: str, fence: int) -> None:
+    """Take the owner off an attempt that has not ended, so that it counts as dead; no error if it is not his."""
+    states = [str(state) for state in (*_OPEN, AttemptState.DROPPING)]
+    nobody = {"owner": "", "lease_until": now}
+    mine = (_A.c.attempt == attempt) & (_A.c.fence == fence)
+    connection.execute(update(_A).where(mine, _A.c.state.in_(states)).values(nobody))
+
+
+def held(connection: Connection, attempt: str, fence: int) -> Attempt:
+    """Return an attempt; `ConflictError` if it was taken over, or cleaned up, while its owner was taken for dead."""
+    row = connection.execute(select(_A).where(_A.c.attempt == attempt).with_for_update()).first()
+    if row is None or row.fence != fence:
+        msg = f"Attempt {attempt} was ended or taken over: its process gave no sign of life for too long."
+        raise ConflictError(msg, kind=Kind.BUSY, remedy="Run again.")
+    return attempt_row(row)
+
+
+def mark_written(connection: Connection, attempt: str, fence: int) -> None:
+    """Note that all objects are written."""
+    require(held(connection, attempt, fence), AttemptState.WRITING, AttemptState.WRITTEN)
+    set_state(connection, attempt, AttemptState.WRITTEN)
 
 
 def mark_verified(connection: Connection, attempt: str, fingerprint: str) -> None:
     """Note that what was written has been verified."""
-    _require(one(connection, attempt), AttemptState.WRITING, AttemptState.VERIFIED)
-    _set_state(connection, attempt, AttemptState.VERIFIED, fingerprint=fingerprint)
+    require(one(connection, attempt), AttemptState.WRITING, AttemptState.VERIFIED)
+    set_state(connection, attempt, AttemptState.VERIFIED, fingerprint=fingerprint)
 
 
 def claim(
@@ -127,16 +147,18 @@ def claim(
     known = one(connection, attempt)
     if known.state is AttemptState.CLAIMED and known.fingerprint == fingerprint:
         return  # a repetition
-    _require(known, AttemptState.WRITING, AttemptState.VERIFIED)
+    require(known, *_UNCLAIMED)
     if known.slide != slide.slide or known.tier != copy.tier:
         msg = f"Attempt {attempt} writes slide {known.slide} to {known.tier}, not {slide.slide} to {copy.tier}."
         raise ConflictError(msg, remedy="Begin an attempt for what is claimed.")
     state = claims.state_of_claim(connection, fingerprint, slide.slide)
+    claims.check_series(connection, slide, source)
     claims.check_version(connection, slide.slide, source.n, supersedes)
+    claims.check_number(connection, slide.slide, copy)
     claims.put_slide(connection, slide, now)
     claims.put_source(connection, attempt, fingerprint, slide, source, state, now)
     claims.put_copy(connection, attempt, slide.slide, source.n, copy)
-    _set_state(connection, attempt, AttemptState.CLAIMED, fingerprint=fingerprint)
+    set_state(connection, attempt, AttemptState.CLAIMED, fingerprint=fingerprint)
 
 
 def commit(connection: Connection, attempt: str) -> Attempt | None:
@@ -156,7 +178,7 @@ def commit(connection: Connection, attempt: str) -> Attempt | None:
     known = one(connection, attempt)
     if known.state is AttemptState.COMMITTED:
         return None
-    _require(known, AttemptState.CLAIMED)
+    require(known, AttemptState.CLAIMED)
     version = connection.execute(select(_V).where(_V.c.attempt == attempt)).one()
     slide, n = version.slide, version.n
     if n > 1:
@@ -164,7 +186,7 @@ def commit(connection: Connection, attempt: str) -> Attempt | None:
         claims.settle_slide(connection, slide, version.record)
     connection.execute(update(_V).where(_V.c.attempt == attempt).values(state=str(SourceState.CURRENT)))
     connection.execute(update(_C).where(_C.c.attempt == attempt).values(state=str(CopyState.COMMITTED)))
-    _set_state(connection, attempt, AttemptState.COMMITTED)
+    set_state(connection, attempt, AttemptState.COMMITTED)
     return known
 
 
@@ -182,11 +204,11 @@ def abandon(connection: Connection, attempt: str, reason: str, seen: Attempt | N
         return
     if seen is not None and _standing(known) != _standing(seen):
         raise _went_on(known)
-    _require(known, *_OPEN)
+    require(known, *_OPEN)
     connection.execute(delete(_C).where(_C.c.attempt == attempt))
     connection.execute(delete(_V).where(_V.c.attempt == attempt))
     _drop_unborn(connection, known.slide)
-    _set_state(connection, attempt, AttemptState.ABANDONED, error=reason)
+    set_state(connection, attempt, AttemptState.ABANDONED, error=reason)
 
 
 def adopt(
@@ -203,11 +225,7 @@ def adopt(
     Raises as `claim`, and `ConflictError` if the attempt is no longer as it was `seen`.
 
     """
-    known = one(connection, seen.attempt)
-    if _standing(known) != _standing(seen):
-        raise _went_on(known)
-    _require(known, AttemptState.WRITING, AttemptState.VERIFIED, AttemptState.ABANDONED)
-    _set_state(connection, seen.attempt, AttemptState.WRITING, error="")
+    reopen(connection, seen)
     claim(
         connection,
         seen.attempt,
@@ -221,19 +239,35 @@ def adopt(
     return commit(connection, seen.attempt)
 
 
+def reopen(connection: Connection, seen: Attempt) -> None:
+    """Make an attempt that never claimed, or was abandoned, one that is being written.
+
+    Raises
+    ------
+    ConflictError
+        If it is no longer as it was `seen`.
+
+    """
+    known = one(connection, seen.attempt)
+    if _standing(known) != _standing(seen):
+        raise _went_on(known)
+    require(known, *_UNCLAIMED, AttemptState.ABANDONED)
+    set_state(connection, seen.attempt, AttemptState.WRITING, error="")
+
+
 def forget(connection: Connection, attempt: str) -> None:
     """Delete an abandoned attempt's row, after its objects are gone; no error if it is forgotten already."""
     row = connection.execute(select(_A).where(_A.c.attempt == attempt)).first()
     if row is not None:
-        _require(attempt_row(row), AttemptState.ABANDONED)
+        require(attempt_row(row), AttemptState.ABANDONED)
         connection.execute(delete(_A).where(_A.c.attempt == attempt))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _standing(attempt: Attempt) -> tuple[str, str, str]:
-    return attempt.state, attempt.owner, attempt.lease_until
+def _standing(attempt: Attempt) -> tuple[str, str, str, int]:
+    return attempt.state, attempt.owner, attempt.lease_until, attempt.fence
 
 
 def _went_on(known: Attempt) -> ConflictError:
@@ -241,21 +275,24 @@ def _went_on(known: Attempt) -> ConflictError:
     return ConflictError(msg, kind=Kind.BUSY, remedy="Leave it alone; run again.")
 
 
-def _require(attempt: Attempt, *states: AttemptState) -> None:
+def require(attempt: Attempt, *states: AttemptState) -> None:
+    """Raise `ConflictError` unless an attempt is in one of `states`."""
     if attempt.state not in states:
         why = f" ({attempt.error})" if attempt.error else ""
         msg = f"Attempt {attempt.attempt} of slide {attempt.slide} is {attempt.state}{why}."
         raise ConflictError(msg, remedy="Start again.")
 
 
-def _set_state(connection: Connection, attempt: str, state: AttemptState, **values: str) -> None:
+def set_state(connection: Connection, attempt: str, state: AttemptState, **values: Any) -> None:
+    """Give an attempt its next state, and other columns their values."""
     connection.execute(update(_A).where(_A.c.attempt == attempt).values(state=str(state), **values))
 
 
 def _supersede_before(connection: Connection, slide: str, n: int) -> None:
     versions = update(_V).where(_V.c.slide == slide, _V.c.n < n, _V.c.state == str(SourceState.CURRENT))
     connection.execute(versions.values(state=str(SourceState.SUPERSEDED)))
-    kept = update(_C).where(_C.c.slide == slide, _C.c.version < n, _C.c.state != str(CopyState.CLAIMED))
+    states = (str(CopyState.COMMITTED), str(CopyState.SUSPECT))
+    kept = update(_C).where(_C.c.slide == slide, _C.c.version < n, _C.c.state.in_(states))
     connection.execute(kept.values(state=str(CopyState.SUPERSEDED)))
 
 

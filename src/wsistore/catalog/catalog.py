@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy.exc import IntegrityError
-
-from wsistore.catalog import attempts, claims, events, slides, tiers
-from wsistore.catalog.engine import BUSY_TIMEOUT_SECONDS, Database, open_database
-from wsistore.catalog.records import (
-    Attempt,
-    AttemptState,
-    CopyRecord,
-    CopyRow,
-    SlideRecord,
-    SlideRow,
-    SourceRecord,
-    SourceRow,
-    TierRecord,
-)
-from wsistore.clock import Clock, SystemClock, iso
-from wsistore.errors import ConflictError, Kind, MissingError
+from wsistore.catalog import attempts, events, slides, tiers
+from wsistore.catalog.attempting import Attempting
+from wsistore.catalog.clinical import Clinical
+from wsistore.catalog.copying import Copying
+from wsistore.catalog.dropping import Dropping
+from wsistore.catalog.eliminating import Eliminating
+from wsistore.catalog.intake import Intaking
+from wsistore.catalog.ledgering import Ledgering
+from wsistore.catalog.plans_applied import AppliedPlans
+from wsistore.catalog.plans_noted import NotedPlans
+from wsistore.catalog.records import CopyRow, SlideRow, SourceRow, TierRecord
+from wsistore.clock import iso
+from wsistore.errors import Kind, MissingError
 from wsistore.events import Event, EventKind, NewEvent
-from wsistore.model import CopyState, random_key
+from wsistore.model import CopyState
+
+_SAID = re.compile(r"patient_id|metadata", re.IGNORECASE)
+"""Columns that a condition cannot ask without the keys that open identities: what is unknown would look like nothing.
+
+A condition has no way to name a column but by its letters."""
 
 
-class Catalog:
+class Catalog(Attempting, Clinical, Copying, Dropping, Eliminating, Intaking, Ledgering, NotedPlans, AppliedPlans):
     """What is where and what is in flight.
 
     May be used from several threads, and by several processes that each open it. Every method raises `SiteError` where
@@ -44,192 +45,6 @@ class Catalog:
         Where the time comes from.
 
     """
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    @classmethod
-    def open(
-        cls,
-        url: str,
-        *,
-        clock: Clock | None = None,
-        read_only: bool = False,
-        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
-    ) -> Self:
-        """Open the catalogue at `url` (``sqlite:///`` and a path, to the letter).
-
-        Raises
-        ------
-        SiteError
-            If it is not there, damaged, of another release's schema, or not writable though `read_only` is false.
-
-        """
-        database = open_database(url, read_only=read_only, busy_timeout_seconds=busy_timeout_seconds)
-        return cls(database, clock or SystemClock())
-
-    def close(self) -> None:
-        """Close idle connections. The catalogue may be used again."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-    @property
-    def read_only(self) -> bool:
-        """Whether writing is refused."""
-        return self._database.read_only
-
-    # --- the life of an attempt; see wsistore.catalog.attempts for the order
-
-    def begin_attempt(self, slide: str, tier: str, owner: str, lease_until: datetime) -> Attempt:
-        """Note that a copy of `slide` is about to be written to `tier`, before its first byte is."""
-        attempt = Attempt(
-            attempt=random_key(),
-            slide=slide,
-            tier=tier,
-            state=AttemptState.WRITING,
-            owner=owner,
-            lease_until=iso(lease_until),
-            started_at=self._now(),
-            fingerprint=None,
-            error="",
-        )
-        with self._database.write() as connection:
-            attempts.begin(connection, attempt)
-        return attempt
-
-    def extend_lease(self, attempt: str, until: datetime) -> None:
-        """Move the end of an attempt's lease; `ConflictError` if the attempt has ended meanwhile."""
-        with self._database.write() as connection:
-            attempts.extend_lease(connection, attempt, iso(until))
-
-    def mark_verified(self, attempt: str, fingerprint: str) -> None:
-        """Note that what the attempt wrote is verified; may be left out."""
-        with self._database.write() as connection:
-            attempts.mark_verified(connection, attempt, fingerprint)
-
-    def release(self, attempt: str) -> None:
-        """Let go of an attempt whose outcome is not known: whoever recovers next deals with it, without waiting."""
-        with self._database.write() as connection:
-            attempts.release(connection, attempt)
-
-    def claim(
-        self,
-        attempt: str,
-        *,
-        fingerprint: str,
-        slide: SlideRecord,
-        source: SourceRecord,
-        copy: CopyRecord,
-        supersedes: int | None,
-    ) -> None:
-        """Claim a content for a slide, before the commit object is written; may be repeated.
-
-        Parameters
-        ----------
-        attempt, slide, source, copy
-            What was written and verified.
-        fingerprint
-            Of the source's content.
-        supersedes
-            The version that is current as far as the caller knows; None for a new slide.
-
-        Raises
-        ------
-        AlreadyClaimed
-            If the content is claimed or current, or another claim on this slide is open.
-        ConflictError
-            If the attempt has ended, or `supersedes` is not the current version.
-        InputError
-            If a case would have slides of two patients.
-
-        """
-        try:
-            with self._database.write() as connection:
-                attempts.claim(
-                    connection,
-                    attempt,
-                    fingerprint=fingerprint,
-                    slide=slide,
-                    source=source,
-                    copy=copy,
-                    supersedes=supersedes,
-                    now=self._now(),
-                )
-        except ConflictError as error:
-            # Where several transactions write at once, it is the unique index that decides between two claims.
-            if isinstance(error.__cause__, IntegrityError):
-                with self._database.read() as connection:
-                    claims.state_of_claim(connection, fingerprint, slide.slide)
-            raise
-
-    def commit(self, attempt: str, event: NewEvent) -> None:
-        """Make what was claimed current, and append `event`, after the commit object is on the tier; may be repeated.
-
-        Raises
-        ------
-        ConflictError
-            If the attempt was not claimed, or abandoned meanwhile.
-
-        """
-        with self._database.write() as connection:
-            done = attempts.commit(connection, attempt)
-            if done is not None:
-                events.append(connection, done.slide, event, self._clock.now())
-
-    def abandon(self, attempt: str, reason: str, *, seen: Attempt | None = None) -> None:
-        """Undo an attempt's claim; its row stays until `forget_attempt`.
-
-        Raises
-        ------
-        ConflictError
-            If it was committed, or is no longer in the state, or with the owner or lease, that was `seen`.
-
-        """
-        with self._database.write() as connection:
-            attempts.abandon(connection, attempt, reason, seen)
-
-    def adopt(
-        self, seen: Attempt, *, slide: SlideRecord, source: SourceRecord, copy: CopyRecord, event: NewEvent
-    ) -> None:
-        """Claim and commit at once an attempt whose commit object was found on the tier; see `claim` and `commit`.
-
-        Raises
-        ------
-        ConflictError
-            If the attempt is no longer as it was `seen`, or its content or version is another attempt's.
-
-        """
-        with self._database.write() as connection:
-            attempts.adopt(connection, seen, slide=slide, source=source, copy=copy, now=self._now())
-            events.append(connection, slide.slide, event, self._clock.now())
-
-    def forget_attempt(self, attempt: str) -> None:
-        """Delete an abandoned attempt's row, after its objects are gone from the tier; may be repeated."""
-        with self._database.write() as connection:
-            attempts.forget(connection, attempt)
-
-    def attempt(self, attempt: str) -> Attempt:
-        """Return an attempt; `MissingError` if there is none."""
-        with self._database.read() as connection:
-            return attempts.one(connection, attempt)
-
-    def open_attempts(self, tier: str | None = None) -> list[Attempt]:
-        """Return the attempts that were not committed, oldest first; abandoned ones until they are forgotten."""
-        with self._database.read() as connection:
-            return attempts.unfinished(connection, tier)
-
-    def copy_of_attempt(self, attempt: str) -> CopyRow | None:
-        """Return the copy that an attempt claimed or committed: what is needed to finish it after a crash."""
-        with self._database.read() as connection:
-            return attempts.copy_of(connection, attempt)
 
     # --- slides
 
@@ -264,6 +79,8 @@ class Catalog:
 
         condition = conditions.parse(where)
         with self._database.read() as connection:
+            if _SAID.search(where):
+                slides.is_readable(connection)
             found = slides.every(connection)
             table = conditions.slide_table(connection, found)
         chosen = condition.select(table, self._clock.now())
@@ -291,10 +108,23 @@ class Catalog:
         with self._database.read() as connection:
             return slides.source(connection, slide, version)
 
-    def copies(self, slide: str) -> list[CopyRow]:
-        """Return a slide's committed copies, newest version first, then those of older versions (superseded)."""
+    def copies(self, slide: str, *, with_past: bool = False) -> list[CopyRow]:
+        """Return a slide's committed copies, newest version first, then those of older versions (superseded).
+
+        With `with_past` also those that are being dropped, and those that were.
+        """
         with self._database.read() as connection:
-            return slides.copies(connection, slide)
+            return slides.copies(connection, slide, with_past=with_past)
+
+    def current_copies(self) -> dict[str, list[CopyRow]]:
+        """Return the committed copies of the current versions of all slides, by slide."""
+        with self._database.read() as connection:
+            return slides.current_copies(connection)
+
+    def last_number(self, slide: str, tier: str) -> int:
+        """Return the highest number of the commits that a slide ever had in a tier, as far as is known; 0 for none."""
+        with self._database.read() as connection:
+            return slides.last_number(connection, slide, tier)
 
     def put_metadata(self, changes: Mapping[str, Mapping[str, str]], event: NewEvent | None = None) -> Sequence[str]:
         """Set what the site says of slides (key to values), all or nothing; empty values are removed, others stay.
@@ -391,6 +221,3 @@ class Catalog:
         """Return the tiers that were ever noted, by name."""
         with self._database.read() as connection:
             return tiers.every(connection)
-
-    def _now(self) -> str:
-        return iso(self._clock.now())

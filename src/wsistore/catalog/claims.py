@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from wsistore.catalog import schema, slides
+from wsistore.catalog.identities import open_metadata, seal_metadata
 from wsistore.catalog.records import (
     CopyRecord,
     SlideRecord,
@@ -55,6 +56,22 @@ class AlreadyClaimed(ConflictError):  # noqa: N818 - says what is, as the state 
         return (_rebuild, (self.message, self.slide, self.attempt, self.state))
 
 
+class NumberTaken(ConflictError):  # noqa: N818 - as above
+    """Another commit of the slide came into the tier meanwhile: claim again with the next number."""
+
+
+class SeriesClaimed(AlreadyClaimed):
+    """Another slide has, or is just getting, instances of the same series: look at the series anew."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with what was claimed."""
+        return (_rebuild_series, (self.message, self.slide, self.attempt, self.state))
+
+
+def _rebuild_series(message: str, slide: str, attempt: str, state: SourceState) -> SeriesClaimed:
+    return SeriesClaimed(message, slide=slide, attempt=attempt, state=state)
+
+
 def _rebuild(message: str, slide: str, attempt: str, state: SourceState) -> AlreadyClaimed:
     return AlreadyClaimed(message, slide=slide, attempt=attempt, state=state)
 
@@ -77,12 +94,48 @@ def state_of_claim(connection: Connection, fingerprint: str, slide: str) -> Sour
         how = "is already kept" if state is SourceState.CURRENT else "is just being committed"
         msg = f"This content {how} as slide {same.slide} (attempt {same.attempt})."
         raise AlreadyClaimed(msg, slide=same.slide, attempt=same.attempt, state=state)
-    claimed = _V.c.state.in_((str(SourceState.CLAIMED), str(SourceState.REPAIRING)))
-    other = connection.execute(select(_V).where(_V.c.slide == slide, claimed)).first()
-    if other is not None:
-        msg = f"Another version of slide {slide} is just being committed (attempt {other.attempt})."
-        raise AlreadyClaimed(msg, slide=slide, attempt=other.attempt, state=SourceState.CLAIMED)
+    check_no_claim(connection, slide)
     return SourceState.REPAIRING if repairs else SourceState.CLAIMED
+
+
+def check_no_claim(connection: Connection, slide: str) -> None:
+    """Raise `AlreadyClaimed` if a commit of the slide is under way, of another version or of a copy encoded anew."""
+    claimed = (_C.c.slide == slide) & (_C.c.state == str(CopyState.CLAIMED))
+    other = connection.execute(select(_C).where(claimed)).first()
+    if other is not None:
+        msg = f"Another version of slide {slide}, or another copy, is just being committed (attempt {other.attempt})."
+        raise AlreadyClaimed(msg, slide=slide, attempt=other.attempt, state=SourceState.CLAIMED)
+
+
+def check_number(connection: Connection, slide: str, copy: CopyRecord) -> None:
+    """Raise `NumberTaken` unless the copy's number is higher than all that the slide had in its tier.
+
+    Numbers of dropped copies count: the keys of commits are never used again.
+    """
+    query = select(func.max(_C.c.n)).where(_C.c.slide == slide, _C.c.tier == copy.tier)
+    last = connection.scalar(query) or 0
+    if copy.n <= last:
+        msg = f"Commit {copy.n} of slide {slide} in tier {copy.tier} is taken; the last is {last}."
+        raise NumberTaken(msg, kind=Kind.BUSY, remedy="Start again.")
+
+
+def check_series(connection: Connection, slide: SlideRecord, source: SourceRecord) -> None:
+    """Raise `SeriesClaimed` if another slide of the series has some of the same instances.
+
+    So it is where two processes take in the same series for the first time, of which one saw fewer instances.
+    """
+    if slide.series is None:
+        return
+    query = (
+        select(_V.c.slide, _V.c.attempt, _V.c.files)
+        .join(_S, _S.c.slide == _V.c.slide)
+        .where(_S.c.series == slide.series, _V.c.slide != slide.slide, _V.c.state.in_(_LIVE))
+    )
+    mine = {file.sha256 for file in source.files}
+    for other in connection.execute(query):
+        if any(file["sha256"] in mine for file in other.files):
+            msg = f"Slide {other.slide} has instances of the same series (attempt {other.attempt})."
+            raise SeriesClaimed(msg, slide=other.slide, attempt=other.attempt, state=SourceState.CLAIMED)
 
 
 def _has_good_copy(connection: Connection, slide: str, version: int) -> bool:
@@ -129,7 +182,7 @@ def settle_slide(connection: Connection, slide: str, record: Mapping[str, Any]) 
     """Bring a slide's row up to what its new version says of it."""
     columns = {name: value for name, value in record.items() if name != _METADATA}
     connection.execute(update(_S).where(_S.c.slide == slide).values(columns))
-    said = record.get(_METADATA)
+    said = open_metadata(connection, slide, record.get(_METADATA) or {})
     if not said:
         return
     step = connection.begin_nested()
@@ -164,7 +217,7 @@ def put_source(
             "files": source_files(source.files),
             "bytes": source.size_bytes,
             "path": source.path,
-            "record": slide_values(slide) | {_METADATA: dict(slide.metadata)},
+            "record": slide_values(slide) | {_METADATA: seal_metadata(connection, slide.slide, slide.metadata)},
             "created_at": now,
         },
     )
@@ -189,5 +242,7 @@ def put_copy(connection: Connection, attempt: str, slide: str, version: int, cop
             "commit_key": copy.commit_key,
             "commit_body": copy.commit_body,
             "fallbacks": dict(copy.fallbacks),
+            "encoding": dict(copy.encoding),
+            "created_at": copy.verified_at,
         },
     )

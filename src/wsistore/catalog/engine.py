@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from wsistore.catalog import sqlite
+from wsistore.catalog.identities import CLEAR, OPTION, Identities
 from wsistore.catalog.schema import HEAD
 from wsistore.errors import ConflictError, Kind, SiteError, WsistoreError
 
@@ -28,13 +30,17 @@ class Database:
         The database by name, for messages.
     read_only
         Refuse to write.
+    identities
+        What is done with identities of patients.
 
     """
 
-    def __init__(self, engine: Engine, place: str, *, read_only: bool) -> None:
+    def __init__(self, engine: Engine, place: str, *, read_only: bool, identities: Identities = CLEAR) -> None:
         self._engine = engine
+        self.identities = identities
         self.place = place
         self.read_only = read_only
+        self._turn = Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -46,8 +52,10 @@ class Database:
             `ConflictError` (`Kind.BUSY`) or `SiteError`: what the database's error means.
 
         """
-        with self._translated(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._translated(), self._engine.connect() as bare:
+            connection = bare.execution_options(**{OPTION: self.identities})
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -61,10 +69,23 @@ class Database:
         """
         if self.read_only:
             raise sqlite.read_only_error(self.place)
-        with self._translated(), self._engine.connect() as bare:
-            connection = bare.execution_options(**{sqlite.WRITE_OPTION: True})
+        with self._in_turn(), self._translated(), self._engine.connect() as bare:
+            connection = bare.execution_options(**{sqlite.WRITE_OPTION: True, OPTION: self.identities})
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Wait for this process's other threads, so that the database is waited for by one of them only.
+
+        SQLite looks again after ever longer pauses: of many that wait, most would sleep while nobody writes.
+        """
+        is_mine = self._turn.acquire(timeout=BUSY_TIMEOUT_SECONDS)  # after that the database says what is wrong
+        try:
+            yield
+        finally:
+            if is_mine:
+                self._turn.release()
 
     def close(self) -> None:
         """Close idle connections; the last one merges SQLite's log into the file."""
@@ -84,7 +105,13 @@ class Database:
             raise SiteError(msg, kind=Kind.CATALOG_FAILED, remedy="Please report it.") from error
 
 
-def open_database(url: str, *, read_only: bool, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> Database:
+def open_database(
+    url: str,
+    *,
+    read_only: bool,
+    busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+    identities: Identities = CLEAR,
+) -> Database:
     """Open an existing catalogue of this release's schema.
 
     Raises
@@ -98,7 +125,7 @@ def open_database(url: str, *, read_only: bool, busy_timeout_seconds: float = BU
     if not read_only:
         sqlite.check_writable(path)
     # First for reading: what turns out to be no catalogue of ours stays as it is.
-    reader = _database(path, read_only=True, busy_timeout_seconds=busy_timeout_seconds)
+    reader = _database(path, True, busy_timeout_seconds, identities)
     try:
         _check_schema(reader)
     except WsistoreError:
@@ -107,12 +134,12 @@ def open_database(url: str, *, read_only: bool, busy_timeout_seconds: float = BU
     if read_only:
         return reader
     reader.close()
-    return _database(path, read_only=False, busy_timeout_seconds=busy_timeout_seconds)
+    return _database(path, False, busy_timeout_seconds, identities)
 
 
-def _database(path: Path, *, read_only: bool, busy_timeout_seconds: float) -> Database:
+def _database(path: Path, read_only: bool, busy_timeout_seconds: float, identities: Identities) -> Database:
     engine = sqlite.open_engine(path, read_only=read_only, busy_timeout_seconds=busy_timeout_seconds)
-    return Database(engine, str(path), read_only=read_only)
+    return Database(engine, str(path), read_only=read_only, identities=identities)
 
 
 def existing_path(url: str) -> Path:
@@ -128,7 +155,10 @@ def existing_path(url: str) -> Path:
 
 
 def _missing(path: Path, how: str) -> SiteError:
-    remedy = "Put it back from a backup, or mend 'catalog.url' in wsistore.toml; 'wsistore init' makes a new site."
+    remedy = (
+        "'wsistore catalog rebuild' makes it anew from the tiers; or put back a backup, or mend 'catalog.url' in "
+        "wsistore.toml. 'wsistore init' makes a new site."
+    )
     return SiteError(f"The catalogue {path} {how}.", kind=Kind.CATALOG_FAILED, remedy=remedy)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from wsistore.catalog import schema
 from wsistore.catalog.records import SourceState
 from wsistore.catalog.rows import reading
 from wsistore.errors import Kind, MissingError
-from wsistore.events import Event, NewEvent, canonical_json, check_chain, next_event
+from wsistore.events import Event, EventKind, NewEvent, canonical_json, check_chain, next_event
 
 _EVENTS = schema.events
+_PATIENT = frozenset({EventKind.VERIFIED, EventKind.RESTORED, EventKind.EXPORTED})
+"""Events that the tiers' ledgers may hear of later, with others: nothing is where it was not before."""
 
 
 def append(connection: Connection, slide: str, new: NewEvent, at: datetime) -> Event:
@@ -42,6 +44,8 @@ def append(connection: Connection, slide: str, new: NewEvent, at: datetime) -> E
     event = next_event(None if row is None else _event(row), slide, new, at)
     values = {name: getattr(event, name) for name in Event.__slots__}
     connection.execute(_EVENTS.insert(), values | {"detail": canonical_json(event.detail)})
+    change = {"slide": slide, "event": event.number, "urgent": event.kind not in _PATIENT}
+    connection.execute(schema.changes.insert(), change)
     return event
 
 
@@ -49,6 +53,22 @@ def of_slide(connection: Connection, slide: str) -> list[Event]:
     """Return a slide's chain."""
     rows = connection.execute(select(_EVENTS).where(_EVENTS.c.slide == slide).order_by(_EVENTS.c.number))
     return [_event(row) for row in rows]
+
+
+def from_numbers(connection: Connection, first: Mapping[str, int]) -> list[Event]:
+    """Return the events of slides from a number on, by slide and number."""
+    found: list[Event] = []
+    for slide, number in sorted(first.items()):
+        found += [_event(row) for row in connection.execute(_FROM_NUMBER, {"slide_is": slide, "least": number})]
+    return found
+
+
+_FROM_NUMBER = (
+    select(_EVENTS)
+    .where(_EVENTS.c.slide == bindparam("slide_is"), _EVENTS.c.number >= bindparam("least"))
+    .order_by(_EVENTS.c.number)
+)
+"""Made once: a ledger is told of thousands of slides."""
 
 
 def latest(connection: Connection) -> list[Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, func, select
 
 from wsistore.catalog import schema, sqlite
 from wsistore.catalog.engine import BUSY_TIMEOUT_SECONDS, Database, existing_path, open_database, schema_version
+from wsistore.catalog.identities import CLEAR, Identities
 from wsistore.errors import Kind, SiteError
 
 _ALEMBIC = threading.Lock()
@@ -47,6 +49,47 @@ def create(url: str) -> None:
     _check_empty(url)
 
 
+def create_filled(
+    url: str,
+    fill: Callable[[Connection], None],
+    *,
+    make_way: Callable[[Path], None] | None = None,
+    identities: Identities = CLEAR,
+) -> None:
+    """Make a catalogue that is filled before anybody sees it; before it gets its name, `make_way` may free that.
+
+    `identities` is for the connection that `fill` gets.
+
+    Raises
+    ------
+    SiteError
+        If there is one (`Kind.SITE_EXISTS`), or it cannot be written.
+
+    """
+    path = sqlite.database_path(url)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _build(draft)
+        engine = sqlite.open_engine(draft, read_only=False, busy_timeout_seconds=BUSY_TIMEOUT_SECONDS)
+        database = Database(engine, str(draft), read_only=False, identities=identities)
+        try:
+            with database.write() as connection:
+                fill(connection)
+        finally:
+            database.close()
+        if make_way is not None:
+            make_way(path)
+        if not _publish(draft, path):
+            msg = f"There is a catalogue already: {path}."
+            raise SiteError(msg, kind=Kind.SITE_EXISTS, remedy="Somebody else has just made it: look at it.")
+    except OSError as error:
+        msg = f"The catalogue {path} cannot be made: {error.strerror or error}."
+        raise SiteError(msg, kind=Kind.SITE_READ_ONLY, remedy="Choose a folder that can be written.") from error
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+
+
 def migrate(url: str) -> None:
     """Bring a catalogue up to this release's schema; does nothing if it is.
 
@@ -78,11 +121,12 @@ def _build(draft: Path) -> None:
     _upgrade(draft, create=True)
 
 
-def _publish(draft: Path, path: Path) -> None:
+def _publish(draft: Path, path: Path) -> bool:
+    """Give a new catalogue its name, for good; False if another process was faster."""
     try:
         path.hardlink_to(draft)
-    except FileExistsError:  # another process was faster, and theirs is as empty
-        return
+    except FileExistsError:
+        return False
     except OSError:  # a file system without hard links
         draft.rename(path)
     handle = os.open(path.parent, os.O_RDONLY)
@@ -90,6 +134,7 @@ def _publish(draft: Path, path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return True
 
 
 def _upgrade(path: Path, *, create: bool) -> None:

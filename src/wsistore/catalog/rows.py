@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from wsistore.catalog.records import Attempt, AttemptState, CopyRow, SlideRow, SourceRow, SourceState, TierRecord
+from wsistore.catalog.records import (
+    Attempt,
+    AttemptKind,
+    AttemptState,
+    CopyRow,
+    Hold,
+    SlideRow,
+    SourceRow,
+    SourceState,
+    TierRecord,
+)
 from wsistore.errors import Kind, SiteError
 from wsistore.model import CopyState, Evidence, FileRecord, Mode, Preset
+
+_R = TypeVar("_R", SlideRow, SourceRow, CopyRow, Attempt, TierRecord, Hold)
 
 
 @contextmanager
@@ -26,38 +39,35 @@ def reading(table: str) -> Iterator[None]:
 
 def slide_row(row: Row[Any]) -> SlideRow:
     """Return a slide, from its columns and ``version``."""
-    with reading("slides"):
-        um = None if row.um_per_px_y is None else (row.um_per_px_y, row.um_per_px_x)
-        return SlideRow(
-            slide=row.slide,
-            name=row.name,
-            format=row.format,
-            mode=Mode(row.mode),
-            width=row.width,
-            height=row.height,
-            bytes_source=row.bytes_source,
-            series=row.series,
-            um_per_px=um,
-            magnification=row.magnification,
-            metadata=dict(row.metadata),
-            created_at=row.created_at,
-            version=row.version,
-        )
+    um = None if row.um_per_px_y is None else (row.um_per_px_y, row.um_per_px_x)
+    return _record(SlideRow, "slides", row, {"um_per_px": um}, mode=Mode, metadata=dict)
 
 
 def source_row(row: Row[Any]) -> SourceRow:
     """Return a version of a source."""
-    with reading("sources"):
-        return SourceRow(
-            slide=row.slide,
-            n=row.n,
-            fingerprint=row.fingerprint,
-            state=SourceState(row.state),
-            attempt=row.attempt,
-            files=tuple(FileRecord(**file) for file in row.files),
-            path=row.path,
-            created_at=row.created_at,
-        )
+    return _record(SourceRow, "sources", row, state=SourceState, files=_files)
+
+
+def copy_row(row: Row[Any]) -> CopyRow:
+    """Return a copy."""
+    return _record(
+        CopyRow, "copies", row, state=CopyState, preset=Preset, evidence=Evidence, fallbacks=dict, encoding=dict
+    )
+
+
+def attempt_row(row: Row[Any]) -> Attempt:
+    """Return an attempt."""
+    return _record(Attempt, "attempts", row, state=AttemptState, kind=AttemptKind, job=dict)
+
+
+def hold_row(row: Row[Any]) -> Hold:
+    """Return a hold."""
+    return _record(Hold, "holds", row)
+
+
+def tier_row(row: Row[Any]) -> TierRecord:
+    """Return a tier."""
+    return _record(TierRecord, "tiers", row)
 
 
 def source_files(files: Iterable[FileRecord]) -> list[dict[str, Any]]:
@@ -65,43 +75,18 @@ def source_files(files: Iterable[FileRecord]) -> list[dict[str, Any]]:
     return [{"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files]
 
 
-def copy_row(row: Row[Any]) -> CopyRow:
-    """Return a copy."""
-    with reading("copies"):
-        return CopyRow(
-            attempt=row.attempt,
-            slide=row.slide,
-            version=row.version,
-            tier=row.tier,
-            n=row.n,
-            state=CopyState(row.state),
-            preset=Preset(row.preset),
-            bytes_stored=row.bytes_stored,
-            objects=row.objects,
-            evidence=Evidence(row.evidence),
-            verified_at=row.verified_at,
-            commit_key=row.commit_key,
-            commit_body=row.commit_body,
-            fallbacks=dict(row.fallbacks),
-        )
+def _files(values: list[dict[str, Any]]) -> tuple[FileRecord, ...]:
+    return tuple(FileRecord(**value) for value in values)
 
 
-def attempt_row(row: Row[Any]) -> Attempt:
-    """Return an attempt."""
-    with reading("attempts"):
-        return Attempt(
-            attempt=row.attempt,
-            slide=row.slide,
-            tier=row.tier,
-            state=AttemptState(row.state),
-            owner=row.owner,
-            lease_until=row.lease_until,
-            started_at=row.started_at,
-            fingerprint=row.fingerprint,
-            error=row.error,
-        )
-
-
-def tier_row(row: Row[Any]) -> TierRecord:
-    """Return a tier."""
-    return TierRecord(name=row.name, id=row.id, url=row.url)
+def _record(
+    kind: type[_R], table: str, row: Row[Any], given: dict[str, Any] | None = None, /, **read: Callable[[Any], Any]
+) -> _R:
+    """Return a record from the columns of its fields' names; `read` makes its values of what is kept otherwise."""
+    values = dict(given or {})
+    with reading(table):
+        for field in fields(kind):
+            if field.name not in values:
+                value = getattr(row, field.name)
+                values[field.name] = read[field.name](value) if field.name in read else value
+        return kind(**values)

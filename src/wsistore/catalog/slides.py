@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, or_, select, update
+from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, or_, select, update
 
 from wsistore.catalog import schema
+from wsistore.catalog.clinical_whose import check_patient
+from wsistore.catalog.detached import sayable
+from wsistore.catalog.identities import (
+    PATIENT,
+    SEALED,
+    of,
+    open_metadata,
+    put_patient,
+    seal_metadata,
+)
 from wsistore.catalog.records import CopyRow, SlideRow, SourceRow, SourceState
 from wsistore.catalog.rows import copy_row, slide_row, source_row
 from wsistore.errors import InputError, Kind, MissingError
@@ -20,6 +31,7 @@ PREFIX_LENGTH = 4
 _KEY_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
 _SHOWN_CANDIDATES = 8
 _CURRENT = str(SourceState.CURRENT)
+_HIDDEN = frozenset({CopyState.CLAIMED, CopyState.DROPPING, CopyState.DROPPED, CopyState.DELETING})
 _LS = "'wsistore ls' lists the slides."
 
 
@@ -33,10 +45,32 @@ def _shown() -> Select[Any]:
     )
 
 
+def _row(connection: Connection, row: Row[Any]) -> SlideRow:
+    """Return a slide; identities that are sealed by keys which are not at hand are left out of its metadata."""
+    found = slide_row(row)
+    return replace(found, metadata=open_metadata(connection, found.slide, found.metadata, strict=False))
+
+
+def is_readable(connection: Connection) -> bool:
+    """Say whether all identities in the slides' metadata can be read.
+
+    Raises
+    ------
+    WsistoreError
+        Why they cannot.
+
+    """
+    query = select(schema.slides.c.slide, schema.slides.c.metadata)
+    sealed = query.where(cast(schema.slides.c.metadata, Text).contains(SEALED))
+    for row in connection.execute(sealed.limit(1)):
+        open_metadata(connection, row.slide, row.metadata)
+    return True
+
+
 def every(connection: Connection) -> list[SlideRow]:
     """Return all slides, oldest first."""
     query = _shown().order_by(schema.slides.c.created_at, schema.slides.c.slide)
-    return [slide_row(row) for row in connection.execute(query)]
+    return [_row(connection, row) for row in connection.execute(query)]
 
 
 def one(connection: Connection, slide: str) -> SlideRow:
@@ -52,13 +86,13 @@ def one(connection: Connection, slide: str) -> SlideRow:
     if row is None:
         msg = f"There is no slide {slide!r}."
         raise MissingError(msg, kind=Kind.SLIDE_MISSING, remedy=_LS)
-    return slide_row(row)
+    return _row(connection, row)
 
 
 def find_current(connection: Connection, fingerprint: str) -> SlideRow | None:
     """Return the slide whose current version has this content."""
     row = connection.execute(_shown().where(schema.sources.c.fingerprint == fingerprint)).first()
-    return None if row is None else slide_row(row)
+    return None if row is None else _row(connection, row)
 
 
 def has_source_of_size(connection: Connection, size_bytes: int) -> bool:
@@ -71,7 +105,7 @@ def has_source_of_size(connection: Connection, size_bytes: int) -> bool:
 def current_of_series(connection: Connection, series: str) -> list[tuple[SlideRow, SourceRow]]:
     """Return the slides of a series, each with its current version."""
     query = _shown().where(schema.slides.c.series == series).order_by(schema.slides.c.created_at)
-    slides = [slide_row(row) for row in connection.execute(query)]
+    slides = [_row(connection, row) for row in connection.execute(query)]
     return [(slide, source(connection, slide.slide, slide.version)) for slide in slides]
 
 
@@ -94,15 +128,41 @@ def source(connection: Connection, slide: str, version: int | None = None) -> So
     return source_row(row)
 
 
-def copies(connection: Connection, slide: str) -> list[CopyRow]:
-    """Return a slide's copies that were committed, newest version first; those of older versions are superseded."""
+def copies(connection: Connection, slide: str, *, with_past: bool = False) -> list[CopyRow]:
+    """Return a slide's copies that were committed, newest version first; those of older versions are superseded.
+
+    Those that are being dropped, or were, are left out unless `with_past`.
+    """
+    hidden = {CopyState.CLAIMED} if with_past else _HIDDEN
     table = schema.copies
     query = (
         select(table)
-        .where(table.c.slide == slide, table.c.state != str(CopyState.CLAIMED))
+        .where(table.c.slide == slide, table.c.state.not_in([str(state) for state in hidden]))
         .order_by(table.c.version.desc(), table.c.tier, table.c.n.desc(), table.c.attempt)
     )
     return [copy_row(row) for row in connection.execute(query)]
+
+
+def current_copies(connection: Connection) -> dict[str, list[CopyRow]]:
+    """Return the copies of the current versions of all slides, by slide; in the order of `copies`."""
+    table, version = schema.copies, schema.sources
+    query = (
+        select(table)
+        .join(version, (version.c.slide == table.c.slide) & (version.c.n == table.c.version))
+        .where(version.c.state == _CURRENT, table.c.state.not_in([str(state) for state in _HIDDEN]))
+        .order_by(table.c.slide, table.c.tier, table.c.n.desc(), table.c.attempt)
+    )
+    found: dict[str, list[CopyRow]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.slide, []).append(copy_row(row))
+    return found
+
+
+def last_number(connection: Connection, slide: str, tier: str) -> int:
+    """Return the highest number of the commits that a slide ever had in a tier, as far as is known; 0 for none."""
+    table = schema.copies
+    query = select(func.max(table.c.n)).where(table.c.slide == slide, table.c.tier == tier)
+    return connection.scalar(query) or 0
 
 
 def resolve(connection: Connection, text: str) -> str:
@@ -149,6 +209,8 @@ def _nobody(connection: Connection, text: str) -> MissingError:
 def put_metadata(connection: Connection, changes: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Set values of slides' metadata, for several slides at once; empty values are removed, others stay.
 
+    What would give a slide back to the patient that it was parted from is left out.
+
     Returns
     -------
     list of str
@@ -165,11 +227,11 @@ def put_metadata(connection: Connection, changes: Mapping[str, Mapping[str, str]
     changed, cases = [], set()
     for slide, values in changes.items():
         before = _metadata(connection, slide)
-        after = {key: value for key, value in {**before, **values}.items() if value}
+        after = sayable(connection, slide, {key: value for key, value in {**before, **values}.items() if value})
         cases |= {before.get("case_id"), after.get("case_id")} - {None}
         if after != before:
             changed.append(slide)
-            _set_case(connection, slide, after)
+            set_metadata(connection, slide, after)
     for case in sorted(case for case in cases if case):
         settle_case(connection, case)
     return changed
@@ -184,17 +246,23 @@ def settle_case(connection: Connection, case: str) -> None:
         If its slides name different patients.
 
     """
-    rows = connection.execute(select(schema.slides.c.metadata).where(schema.slides.c.case_key == case)).scalars().all()
-    patients = sorted({row["patient_id"] for row in rows if row.get("patient_id")})
-    if len(patients) > 1:
-        msg = f"Case {case!r} would have slides of several patients: {', '.join(map(repr, patients))}."
+    query = select(schema.slides.c.slide, schema.slides.c.metadata).where(schema.slides.c.case_key == case)
+    rows = [open_metadata(connection, row.slide, row.metadata) for row in connection.execute(query).all()]
+    patients = sorted({row[PATIENT] for row in rows if row.get(PATIENT)})
+    own = check_patient(connection, case, patients)
+    if own is None and len(patients) > 1:
+        # Messages are kept, in attempts and in logs: where identities are sealed they name none.
+        named = f"{len(patients)}" if of(connection).is_on else ", ".join(map(repr, patients))
+        msg = f"Case {case!r} would have slides of several patients: {named}."
         remedy = "Mend case_id or patient_id; give all slides of a case together if its patient was wrong."
         raise InputError(msg, kind=Kind.METADATA_INVALID, remedy=remedy)
     if not rows:
-        connection.execute(delete(schema.cases).where(schema.cases.c.case_key == case))
+        # What the hospital said of it stays, for slides that are still to come.
+        gone = (schema.cases.c.case_key == case) & schema.cases.c.as_of.is_(None)
+        connection.execute(delete(schema.cases).where(gone))
         return
-    patient = patients[0] if patients else None
-    connection.execute(update(schema.cases).where(schema.cases.c.case_key == case).values(patient_id=patient))
+    patient = own or (patients[0] if patients else None)
+    put_patient(connection, case, patient)
 
 
 def _metadata(connection: Connection, slide: str) -> dict[str, str]:
@@ -203,14 +271,15 @@ def _metadata(connection: Connection, slide: str) -> dict[str, str]:
     if row is None:
         msg = f"There is no slide {slide!r}."
         raise MissingError(msg, kind=Kind.SLIDE_MISSING, remedy=_LS)
-    return dict(row.metadata)
+    return open_metadata(connection, slide, row.metadata)
 
 
-def _set_case(connection: Connection, slide: str, metadata: Mapping[str, str]) -> None:
+def set_metadata(connection: Connection, slide: str, metadata: Mapping[str, str]) -> None:
+    """Make `metadata` all that the site says of a slide; its case is to be settled afterwards."""
     case = metadata.get("case_id")
     if case is not None:
         ensure_cases(connection, [case])
-    values = {"metadata": dict(metadata), "case_key": case}
+    values = {"metadata": seal_metadata(connection, slide, metadata), "case_key": case}
     connection.execute(update(schema.slides).where(schema.slides.c.slide == slide).values(values))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +14,18 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
+from sqlalchemy.util import LRUCache
 
 from wsistore.errors import ConflictError, Kind, SiteError, WsistoreError
 
 PREFIX = "sqlite:///"
 WRITE_OPTION = "wsistore_write"
 """Execution option of connections whose transactions write: they take the write lock when they begin."""
+
+_STATEMENTS = 500
+_compiled: LRUCache[Any, Any] = LRUCache(_STATEMENTS)
+"""Statements that were compiled, for all databases; see `_model`."""
 
 _RESTORE = "Put back the last backup of the file."
 _READ_ONLY_CODES = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
@@ -48,7 +55,7 @@ def open_engine(path: Path, *, read_only: bool, busy_timeout_seconds: float, cre
     """
     address = _address(path, read_only=read_only, create=create)
 
-    def connect() -> sqlite3.Connection:
+    def connect() -> Any:
         return sqlite3.connect(
             address,
             uri=True,
@@ -57,11 +64,26 @@ def open_engine(path: Path, *, read_only: bool, busy_timeout_seconds: float, cre
             check_same_thread=False,  # the pool hands a connection to one thread at a time
         )
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=-1)
+    model = _model()
+    pool = QueuePool(connect, pool_size=8, max_overflow=-1, dialect=model.dialect)
+    engine = Engine(pool, model.dialect, model.url, execution_options={"compiled_cache": _compiled})
     event.listen(engine, "connect", _prepare_read_only if read_only else _prepare)
     event.listen(engine, "checkout", _refuse_after_fork)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@cache
+def _model() -> Engine:
+    """Return the engine, of an empty database, whose dialect all others share.
+
+    What SQLAlchemy compiles, it compiles for one dialect object: an engine with its own would compile all statements
+    anew, a millisecond each, in every process that opens sites one after the other.
+    """
+    model = create_engine("sqlite://", poolclass=NullPool)
+    with model.connect():
+        pass  # the first connection completes the dialect
+    return model
 
 
 def check_writable(path: Path) -> None:
@@ -147,3 +169,56 @@ def _refuse_after_fork(connection: Any, record: Any, proxy: Any) -> None:
 def _begin(connection: Connection) -> None:
     write = connection.get_execution_options().get(WRITE_OPTION, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def open_for_looking(place: str, *, read_only: bool) -> sqlite3.Connection:
+    """Return a connection of its own that only reads; threads may take turns with it."""
+    address = _address(Path(place), read_only=read_only, create=False)
+    connection = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def compact_file(place: str) -> None:
+    """Write a database anew, without a byte of what was deleted or overwritten, and empty its log.
+
+    Raises
+    ------
+    WsistoreError
+        What an error of the driver means; `ConflictError` (`Kind.BUSY`) if others have it open and are at work.
+
+    """
+    path = Path(place)
+    try:
+        with closing(sqlite3.connect(_address(path, read_only=False, create=False), uri=True, timeout=5.0)) as database:
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("VACUUM")
+            (busy, _, _) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        raise translate(error, place) from error
+    if busy:
+        msg = f"The catalogue {place} is read by another process, so that its log cannot be emptied."
+        raise ConflictError(msg, kind=Kind.BUSY, remedy="Try again when that process has ended.")
+
+
+def backup_file(source: Path, copy: Path) -> None:
+    """Copy a database into an empty file, as it is at one moment, and check the copy.
+
+    Raises
+    ------
+    WsistoreError
+        What an error of the driver means; `SiteError` if the copy is not whole.
+
+    """
+    try:
+        address = _address(source, read_only=True, create=False)
+        with closing(sqlite3.connect(address, uri=True)) as old, closing(sqlite3.connect(copy)) as new:
+            old.backup(new)
+            # A copy is one file: nothing of it waits in a log.
+            new.execute("PRAGMA journal_mode = DELETE")
+            found = new.execute("PRAGMA integrity_check").fetchone()
+    except sqlite3.Error as error:
+        raise translate(error, str(source)) from error
+    if found != ("ok",):
+        msg = f"The catalogue {source} is damaged: {found[0] if found else 'no answer'}."
+        raise SiteError(msg, kind=Kind.CATALOG_FAILED, remedy=_RESTORE)
