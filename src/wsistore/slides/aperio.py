@@ -11,7 +11,7 @@ from wsistore.model import Mode
 from wsistore.slides.base import Content, Level, Scanner, Source, source_files
 from wsistore.slides.boundary import NoTileGridError
 from wsistore.slides.pyramid import levels_of
-from wsistore.slides.tiff import OpenTiff, check_plausible, open_tiff
+from wsistore.slides.tiff import OpenTiff, check_inside, check_plausible, open_tiff
 from wsistore.slides.tiffmeta import (
     description,
     free_name,
@@ -59,6 +59,7 @@ class AperioReader:
 
 
 def _read(tiff: OpenTiff) -> Source:
+    check_inside(tiff)
     base, named, tiled = _sorted_pages(tiff)
     levels: tuple[Level, ...] = ()
     reason = ""

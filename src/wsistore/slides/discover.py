@@ -10,7 +10,7 @@ from wsistore.errors import InputError, Kind, MissingError
 from wsistore.slides.boundary import translated
 from wsistore.slides.dicom import instances_in, series_in
 from wsistore.slides.tiffscan import flavour_of
-from wsistore.slides.whole import files_of
+from wsistore.slides.whole import FOLDER_OF, files_of
 
 _IMAGES = {
     ".svs", ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ndpi", ".ndpis", ".scn", ".bif", ".mrxs", ".vms", ".vmu",
@@ -70,10 +70,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the subfolders that may hold slides: not hidden, not links, not a MIRAX slide's own."""
+    """Return the subfolders that may hold slides: not hidden, not links, not those of a MIRAX or Olympus slide."""
     entries = _entries(folder)
-    slides = {e.name[: -len(".mrxs")] for e in entries if e.name.lower().endswith(".mrxs")}
-    return [folder / e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name not in slides]
+    names = [Path(e.name) for e in entries if not e.is_dir(follow_symlinks=False)]
+    own = {FOLDER_OF[name.suffix.lower()](name.stem) for name in names if name.suffix.lower() in FOLDER_OF}
+    return [folder / e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name not in own]
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -83,7 +84,7 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     for path in files:
         if path.name in owned:
             continue
-        kind = _kind(path)
+        kind = kind_of(path)
         if kind == "dicom":
             dicom.append(path)
         elif kind == "image":
@@ -104,13 +105,15 @@ def _owned(files: list[Path]) -> set[str]:
     return owned
 
 
-def _kind(path: Path) -> str:
-    """Return ``image``, ``dicom`` or nothing, by name, else by content."""
+def kind_of(path: Path, *, by_name: bool = False) -> str:
+    """Return ``image``, ``dicom`` or nothing, by name, else by content; with `by_name` the file is not opened."""
     suffix = path.suffix.lower()
     if suffix in _IMAGES:
         return "image"
     if suffix in _DICOM:
         return "dicom"
+    if by_name:
+        return ""
     try:
         with path.open("rb") as file:
             head = file.read(_MAGIC_BYTES)

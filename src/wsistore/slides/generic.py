@@ -11,7 +11,7 @@ from wsistore.model import Mode
 from wsistore.slides.base import Level, Scanner, Source, source_files
 from wsistore.slides.boundary import NoTileGridError
 from wsistore.slides.pyramid import levels_of
-from wsistore.slides.tiff import OpenTiff, check_plausible, open_tiff, page_name, same_shape
+from wsistore.slides.tiff import OpenTiff, check_inside, check_plausible, open_tiff, page_name, same_shape
 from wsistore.slides.tiffmeta import (
     description,
     free_name,
@@ -24,7 +24,7 @@ from wsistore.slides.tiffmeta import (
     text_of,
 )
 from wsistore.slides.tiffscan import flavour_of
-from wsistore.slides.whole import describe, instead
+from wsistore.slides.whole import FOLDER_OF, describe, instead
 
 _FOREIGN_FLAGS = {"qpi", "philips", "scn", "bif", "lsm", "stk", "ndpi", "svs", "fluoview", "nih", "scanimage"}
 """What tifffile recognises and this reader does not know well enough to say which page is what."""
@@ -38,8 +38,8 @@ class GenericTiffReader:
     name = "generic tiled TIFF"
 
     def claims(self, path: Path, head: bytes) -> bool:
-        """Claim every TIFF."""
-        return flavour_of(head) is not None
+        """Claim every TIFF but the small one that only stands for a folder of others (Olympus VSI)."""
+        return flavour_of(head) is not None and path.suffix.lower() not in FOLDER_OF
 
     def read(self, path: Path) -> Source | None:
         """Return the slide; None if it is another vendor's."""
@@ -64,6 +64,7 @@ def _foreign(tiff: OpenTiff) -> bool:
 
 
 def _read(tiff: OpenTiff) -> Source:
+    check_inside(tiff)
     base, tiled, named = _sorted_pages(tiff)
     if not base.is_tiled:
         msg = f"{page_name(base)} is stored in strips, not in tiles"

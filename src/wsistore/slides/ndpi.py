@@ -70,6 +70,7 @@ class NdpiReader:
 
 
 def _read(tiff: OpenTiff) -> Source:
+    _check_inside(tiff)
     pages, named = _sorted_pages(tiff)
     base = pages[0]
     levels: tuple[Level, ...] = ()
@@ -99,6 +100,21 @@ def _read(tiff: OpenTiff) -> Source:
         warnings=(*warnings, *left_out),
     )
     return instead(source, reason) if reason else source
+
+
+def _check_inside(tiff: OpenTiff) -> None:
+    """Check that the JPEG of every page lies inside the file; where it is to be cut is another question.
+
+    Raises
+    ------
+    BrokenError
+        SOURCE_TRUNCATED as a rule, naming the page.
+
+    """
+    for page in tiff.pages:
+        offsets, counts = page.tags.valueof(273), page.tags.valueof(279)
+        if isinstance(offsets, tuple) and isinstance(counts, tuple) and len(offsets) == len(counts):
+            check_bounds(from_table(offsets, counts), tiff.path, tiff.size_bytes, page_name(page))
 
 
 def _sorted_pages(tiff: OpenTiff) -> tuple[list[TiffPage], dict[str, TiffPage]]:

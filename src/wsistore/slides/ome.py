@@ -12,7 +12,7 @@ from wsistore.slides.base import Level, Scanner, Source, source_files
 from wsistore.slides.boundary import NoTileGridError
 from wsistore.slides.omexml import OmeDocument, OmeImage, parse
 from wsistore.slides.pyramid import levels_of
-from wsistore.slides.tiff import OpenTiff, check_plausible, open_tiff, page_name
+from wsistore.slides.tiff import OpenTiff, check_inside, check_plausible, open_tiff, page_name
 from wsistore.slides.tiffmeta import (
     MOST_PICTURE_PIXELS,
     description,
@@ -51,6 +51,7 @@ class OmeTiffReader:
 
 
 def _read(tiff: OpenTiff, document: OmeDocument | None) -> Source:
+    check_inside(tiff)
     base = tiff.page(0)
     check_plausible(tiff, base)
     image = document.images[0] if document and document.images else None

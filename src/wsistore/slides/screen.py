@@ -16,6 +16,9 @@ _MOST_HEADERS = 4
 
 Ints = npt.NDArray[np.int64]
 
+_PART_BYTES = 256 * 1024
+"""Bytes looked at together: what is found of them stays in the processor's cache."""
+
 
 class TileScreen:
     """Screens the JPEG tiles of one level; not for use from several threads at once."""
@@ -64,9 +67,12 @@ class TileScreen:
 
 def _markers(window: npt.NDArray[np.uint8]) -> Ints:
     """Return where an 0xFF is followed by anything but a stuffed zero."""
-    found: Ints = np.flatnonzero(window[:-1] == 0xFF)
-    marks: Ints = found[window[found + 1] != 0]
-    return marks
+    parts = []
+    for start in range(0, len(window) - 1, _PART_BYTES):
+        part = window[start : start + _PART_BYTES + 1]
+        found = np.flatnonzero(part[:-1] == 0xFF)
+        parts.append(found[part[found + 1] != 0] + start)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def _ends_well(

@@ -130,10 +130,7 @@ def data_segments(tiff: OpenTiff, page: TiffPage) -> Segments:
         If any lies outside it.
 
     """
-    if len(page.dataoffsets) != len(page.databytecounts):
-        count = min(len(page.dataoffsets), len(page.databytecounts))
-    else:
-        count = len(page.dataoffsets)
+    count = min(len(page.dataoffsets), len(page.databytecounts))
     try:
         table = from_table(page.dataoffsets[:count], page.databytecounts[:count])
     except ValueError as error:
@@ -142,16 +139,28 @@ def data_segments(tiff: OpenTiff, page: TiffPage) -> Segments:
     return table
 
 
+def check_inside(tiff: OpenTiff) -> None:
+    """Check that the data of all pages lie inside the file, whether they are levels or other pictures.
+
+    A file that was cut may miss no more than the end of a label; it is not what the scanner wrote all the same.
+
+    Raises
+    ------
+    BrokenError
+        SOURCE_TRUNCATED as a rule, naming the first page whose data do not.
+
+    """
+    for number in range(len(tiff.file.pages)):
+        for page in (tiff.page(number), *tiff.below(number)):
+            data_segments(tiff, page)
+
+
 def page_extents(tiff: OpenTiff, pages: Sequence[TiffPage]) -> Extents:
-    """Return the bytes that the pictures on these pages take; what lies outside the file is not counted."""
-    offsets: list[int] = []
-    lengths: list[int] = []
-    for page in pages:
-        for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
-            if 0 < offset < tiff.size_bytes and length > 0:
-                offsets.append(offset)
-                lengths.append(min(length, tiff.size_bytes - offset))
-    return extents(offsets, lengths)
+    """Return the bytes that the pictures on these pages take."""
+    tables = [data_segments(tiff, page) for page in pages]
+    empty = np.empty(0, np.int64)
+    offsets, lengths = ([empty, *(table[name] for table in tables)] for name in ("offset", "length"))
+    return extents(np.concatenate(offsets), np.concatenate(lengths))
 
 
 def page_level(tiff: OpenTiff, page: TiffPage, pictures: Extents, *, aperio: bool = False) -> Level:

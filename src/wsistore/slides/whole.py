@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from wsistore.slides.base import (
 from wsistore.slides.boundary import translated
 from wsistore.slides.icc import shareable
 from wsistore.slides.regions import OpenSlideRegions, WholeReader
-from wsistore.slides.tiff import open_tiff
+from wsistore.slides.tiff import check_inside, open_tiff
 from wsistore.slides.tiffmeta import (
     Scale,
     icc_profile,
@@ -48,6 +48,9 @@ _MANUFACTURERS = {
     "aperio": "Leica Aperio", "sakura": "Sakura", "trestle": "Trestle", "zeiss": "Zeiss",
 }  # fmt: skip
 _NOT_TECHNICAL_PREFIX = "openslide."
+
+FOLDER_OF: Mapping[str, Callable[[str], str]] = {".mrxs": str, ".vsi": "_{}_".format}
+"""Of slides with a folder beside their main file: how the folder's name follows from the file's, without its suffix."""
 
 
 class WholeModeReader:
@@ -127,12 +130,13 @@ def files_of(path: Path) -> tuple[SourceFile, ...]:
     """
     with translated(path):
         suffix = path.suffix.lower()
-        others = _mirax_files(path) if suffix == ".mrxs" else _named_files(path) if suffix in {".vms", ".vmu"} else []
+        others = _beside(path) if suffix in FOLDER_OF else _named_files(path) if suffix in {".vms", ".vmu"} else []
         return source_files(path.parent, [path, *others])
 
 
-def _mirax_files(path: Path) -> list[Path]:
-    folder = path.with_suffix("")
+def _beside(path: Path) -> list[Path]:
+    """Return the files in the folder that a slide has beside its main file (MIRAX, Olympus)."""
+    folder = path.with_name(FOLDER_OF[path.suffix.lower()](path.stem))
     found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
     if not found:
         msg = f"The slide {path} needs the folder {folder.name} beside it, and there is none or it is empty."
@@ -203,6 +207,7 @@ def identifying_properties(values: Mapping[str, str]) -> dict[str, str]:
 
 def _by_tifffile(path: Path, files: tuple[SourceFile, ...], levels: tuple[Level, ...], reason: str) -> Source:
     with open_tiff(path) as tiff:
+        check_inside(tiff)
         pages = tiff.pages
         base = pages[0]
         scale: Scale | None
