@@ -13,9 +13,10 @@ from __future__ import annotations
 import zarr
 
 from wsistore.compress.byte_codecs import Delta, Lzw, YCbCr, Zlib
+from wsistore.compress.recoded_codec import Recoded
 from wsistore.compress.tile_codecs import Fold, Jpeg, Jpeg2k, Webp
 
-__all__ = ["Delta", "Fold", "Jpeg", "Jpeg2k", "Lzw", "Webp", "YCbCr", "Zlib", "prefer_ours"]
+__all__ = ["Delta", "Fold", "Jpeg", "Jpeg2k", "Lzw", "Recoded", "Webp", "YCbCr", "Zlib", "prefer_ours"]
 
 _OTHERS_HAVE: dict[str, type] = {
     "imagecodecs_delta": Delta,

@@ -13,12 +13,25 @@ from wsistore.compress import bounded
 from wsistore.compress.metadata import FORMAT
 from wsistore.compress.skeleton import SkeletonIndex
 from wsistore.errors import IntegrityError, Kind, UnsupportedError
-from wsistore.model import FileRecord, Mode, fingerprint
+from wsistore.model import FileRecord, Mode, ObjectRecord, fingerprint
 from wsistore.slides.base import Associated, Scanner, Source
 
 Json = Any
 
 _ZSTD_LEVEL = 15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeepRecord:
+    """What the slide's store was in the preset `keep`: what it takes to write that again, and the proof that it is."""
+
+    arrays: tuple[Mapping[str, Json], ...]
+    """The zarr.json of every level's image."""
+    objects: tuple[ObjectRecord, ...]
+    """All objects of the store; keys are relative to it."""
+    orders: Mapping[str, tuple[int, ...]]
+    """Numbers of a shard's chunks in the order in which they lay, by the shard's relative key: only for shards where
+    the layout does not tell (tiles that share their bytes have one row in it)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +58,8 @@ class Companion:
     warnings: tuple[str, ...]
     history: tuple[Mapping[str, Json], ...] = field(default=())
     """What was done to the encoding, oldest first: ``at``, ``action``, ``preset``, ``software``."""
+    keep: KeepRecord | None = None
+    """None in the preset `keep` itself, and for a slide that is kept whole."""
 
     @property
     def fingerprint(self) -> str:
@@ -93,6 +108,11 @@ def encode(companion: Companion) -> bytes:
 
     """
     document = {"format": FORMAT, **asdict(companion)}
+    keep = companion.keep
+    if keep is None:
+        del document["keep"]
+    else:
+        document["keep"]["objects"] = [[record.key, record.size_bytes, record.sha256] for record in keep.objects]
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     if len(text) > bounded.MOST_JSON_BYTES:
         msg = f"The metadata of {companion.files[0].name} take {len(text)} bytes as JSON."
@@ -142,6 +162,7 @@ def _from_json(document: dict[str, Json]) -> Companion:
             "identifying": bounded.mapping(document["identifying"]),
             "warnings": tuple(bounded.text(w) for w in document["warnings"]),
             "history": tuple(bounded.mapping(entry) for entry in document["history"]),
+            "keep": _keep(document["keep"]) if document.get("keep") is not None else None,
         }
     )
 
@@ -152,6 +173,19 @@ def _file(name: Json, size_bytes: Json, sha256: Json) -> FileRecord:
 
 def _skeleton(frames: Json, size_bytes: Json) -> SkeletonIndex:
     return SkeletonIndex(tuple(bounded.count(frame, 1) for frame in frames), bounded.count(size_bytes))
+
+
+def _keep(record: Json) -> KeepRecord:
+    objects = (
+        ObjectRecord(bounded.text(key), bounded.count(size), bounded.text(sha256))
+        for key, size, sha256 in record["objects"]
+    )
+    orders = bounded.mapping(record["orders"])
+    return KeepRecord(
+        tuple(bounded.mapping(array) for array in record["arrays"]),
+        tuple(objects),
+        {key: tuple(bounded.count(number) for number in order) for key, order in orders.items()},
+    )
 
 
 def _picture(name: Json, height: Json, width: Json, locator: Json) -> Associated:

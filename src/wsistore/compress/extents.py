@@ -19,7 +19,8 @@ EXTENT_DTYPE = np.dtype(
     [("offset", "<i8"), ("length", "<i8"), ("origin", "<i4"), ("position", "<i8"), ("chunk", "<i8"), ("piece", "<i4")]
 )
 """A run of a file's bytes. `origin` ≥ 0: object number `origin` of the map, from byte `position`. `SKELETON`: the
-skeleton from byte `position`. ``FOLD - level``: tile `piece` of fold `chunk` of that level, from its byte `position`.
+skeleton from byte `position`. ``FOLD - level``: the payload of tile `piece` of `chunk` of that level, from its byte
+`position`, for levels whose chunks have to be undone.
 """
 _MOST_OFFSET = 2**62
 SKELETON = -1
@@ -31,9 +32,9 @@ class SourceMap:
     """The extents of every file of a slide, each covering its file without holes, in order."""
 
     objects: tuple[str, ...]
-    """Keys that `origin` counts."""
+    """Keys that `origin` counts: of shards, of the files of a `whole` slide, or of the archives that they lie in."""
     folded: frozenset[str]
-    """Keys of the shards that folds lie in."""
+    """Keys of the objects that chunks lie in which have to be undone."""
     files: tuple[npt.NDArray[np.void], ...]
 
     def uses(self) -> Counter[str]:
@@ -63,9 +64,8 @@ def map_source(slide: StoredSlide) -> SourceMap:
 
     """
     sizes = [file.size_bytes for file in slide.companion.files]
-    if slide.companion.mode is Mode.WHOLE:
-        objects = tuple(slide.place.source(number) for number in range(len(sizes)))
-        return SourceMap(objects, frozenset(), tuple(_one(number, size) for number, size in enumerate(sizes)))
+    if slide.companion.mode is Mode.WHOLE and slide.companion.skeleton is None:
+        return _map_whole(slide, sizes)
     table = slide.layout()
     gaps = layout.gaps(table, sizes)
     skeleton = np.concatenate(([0], np.cumsum(gaps["length"])))
@@ -84,10 +84,15 @@ def map_source(slide: StoredSlide) -> SourceMap:
     return SourceMap(tuple(found.objects), frozenset(found.folded), tuple(files))
 
 
-def _one(number: int, size: int) -> npt.NDArray[np.void]:
-    extents = np.zeros(1 if size else 0, EXTENT_DTYPE)
-    extents["length"], extents["origin"] = size, number
-    return extents
+def _map_whole(slide: StoredSlide, sizes: Sequence[int]) -> SourceMap:
+    objects: dict[str, int] = {}
+    files = []
+    for number, size in enumerate(sizes):
+        extents = np.zeros(1 if size else 0, EXTENT_DTYPE)
+        key, start = slide.locate(slide.place.source(number))
+        extents["length"], extents["origin"], extents["position"] = size, objects.setdefault(key, len(objects)), start
+        files.append(extents)
+    return SourceMap(tuple(objects), frozenset(), tuple(files))
 
 
 def _check_cover(slide: StoredSlide, table: npt.NDArray[np.void], sizes: Sequence[int], left: int) -> None:
@@ -124,12 +129,13 @@ def _locate(
     found: _Found,
 ) -> None:
     """Fill in where the rows of one level are answered from."""
-    grid, codec = slide.array(level)
+    grid, _ = slide.array(level)
     shard, slot = grid.shard_of_chunk(rows["chunk"])
-    if codec == "wsistore.fold":
+    if not slide.is_plain(level):
         extents["origin"][at], extents["position"][at] = FOLD - level, rows["skip"]
         extents["chunk"][at], extents["piece"][at] = rows["chunk"], rows["piece"]
-        found.folded |= {slide.place.store + grid.shard_key(number) for number in np.unique(shard).tolist()}
+        keys_of_shards = (slide.place.store + grid.shard_key(number) for number in np.unique(shard).tolist())
+        found.folded |= {slide.locate(key)[0] for key in keys_of_shards}
         return
     for number in np.unique(shard).tolist():
         here = shard == number
@@ -140,8 +146,9 @@ def _locate(
         if np.any(outside | (entries["nbytes"] == shards.ABSENT) | (entries["offset"] > _MOST_OFFSET)):
             msg = f"The index of {key} does not fit the slide's layout."
             raise IntegrityError(msg, remedy=bounded.REMEDY)
-        extents["origin"][at[here]] = found.objects.setdefault(key, len(found.objects))
-        extents["position"][at[here]] = entries["offset"].astype(np.int64) + skip
+        holder, before = slide.locate(key)
+        extents["origin"][at[here]] = found.objects.setdefault(holder, len(found.objects))
+        extents["position"][at[here]] = entries["offset"].astype(np.int64) + skip + before
 
 
 def _merge(extents: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

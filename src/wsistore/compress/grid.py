@@ -62,6 +62,20 @@ class ArrayGrid:
         row, column = divmod(shard, self.shard_grid[1])
         return f"{self.path}/c/0/{row}/{column}"
 
+    def chunks_of_tiles(self, tile: Ints, height: int) -> tuple[Ints, Ints]:
+        """Return the chunks of tiles, `height` of which are one above another in a chunk, and positions within these.
+
+        Tiles are numbered row-major over the grid of tiles, which has as many columns as that of chunks.
+        """
+        columns = self.chunk_grid[1]
+        row, column = tile // columns, tile % columns
+        return (row // height) * columns + column, row % height
+
+    def tiles_of_chunks(self, chunk: Ints, piece: Ints, height: int) -> Ints:
+        """Return tile numbers: the inverse of `chunks_of_tiles`."""
+        columns = self.chunk_grid[1]
+        return ((chunk // columns) * height + piece) * columns + chunk % columns
+
 
 def from_metadata(path: str, document: dict[str, Any], *, where: str) -> ArrayGrid:
     """Return the grid of the array at `path` from its zarr.json; `where` is the document's key, for messages.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STORE, PRIVATE, COMMITS = "store", "private", "commits"
+KEYRING = "keyring"
+"""Holds the data keys of companions that are encrypted; see `wsistore.tiers.keyring`."""
 
 LAYOUT, SKELETON, FILES = "layout.parquet", "skeleton.zst", "files.json.zst"
 SOURCE = "source"
@@ -27,6 +29,11 @@ class Place:
     def private(self) -> str:
         """Prefix of the companion, with a trailing slash."""
         return f"{PRIVATE}/{self.slide}/{self.attempt}/"
+
+    @property
+    def data_key(self) -> str:
+        """Key of the object that holds the companion's data key, where it is encrypted."""
+        return f"{KEYRING}/{self.slide}/{self.attempt}.json"
 
     def source(self, number: int) -> str:
         """Key of a file of a `whole` slide."""

@@ -162,13 +162,21 @@ def decode(data: bytes, *, where: str) -> npt.NDArray[np.void]:
             for group in range(file.metadata.num_row_groups):
                 rows = file.read_row_group(group, use_threads=False)
                 for name in LAYOUT_DTYPE.names or ():
-                    table[name][start : start + rows.num_rows] = rows.column(name).to_numpy()
+                    _fill(table[name][start : start + rows.num_rows], rows.column(name))
                 start += rows.num_rows
     except Exception as error:  # what Arrow raises on damaged bytes is many things that all mean this
         msg = f"The layout {where} cannot be read ({error})."
         raise IntegrityError(msg, kind=Kind.CORRUPT, remedy="Restore the slide from another copy.") from error
     _check_rows(table, where)
     return table
+
+
+def _fill(target: npt.NDArray[Any], column: pa.ChunkedArray) -> None:
+    """Put a column's integers into `target`; `ChunkedArray.to_numpy` would import pandas too."""
+    start = 0
+    for chunk in column.chunks:
+        target[start : start + len(chunk)] = np.from_dlpack(chunk)
+        start += len(chunk)
 
 
 def _check_size(described: pq.FileMetaData) -> None:

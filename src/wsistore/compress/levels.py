@@ -18,6 +18,8 @@ from wsistore.units import MIB
 
 SHARD_BYTES = 32 * MIB
 """Stored bytes that a shard aims at: few objects, yet small enough to re-encode in one task's memory."""
+LARGEST_SHARD_BYTES = 2 * SHARD_BYTES
+"""Stored bytes of the largest shard: where all tissue lies together, a shard has fewer chunks than by their mean."""
 FOLD_PIXELS = 256 * 1024
 """Pixels of a fold of strips in the hot preset: what a viewer's request of 512 × 512 needs."""
 
@@ -48,12 +50,62 @@ def plan_level(level: Level, number: int) -> LevelPlan:
         height = max(1, min(rows, round(FOLD_PIXELS / (level.tile_height * level.tile_width))))
         height = min(height, fold.MAX_HEIGHT // level.tile_height)
     down = -(-rows // height)
-    mean = max(1.0, float(level.segments["length"].sum()) / max(1, down * across))
-    chunks = max(1, math.floor(SHARD_BYTES / mean))
-    per_shard = (1, chunks) if chunks < across else (min(down, chunks // across), across)
+    tiles, sizes = level.segments["tile"], level.segments["length"]
+    per_shard = shards_of((down, across), int(sizes.sum()), SHARD_BYTES)
+    per_shard = shards_within((tiles // across // height, tiles % across), sizes, per_shard, LARGEST_SHARD_BYTES)
     chunk_shape = (level.channels, level.tile_height * height, level.tile_width)
     grid = ArrayGrid(f"{number}/image", (level.channels, level.height, level.width), chunk_shape, per_shard)
     return LevelPlan(level, grid, height)
+
+
+def shards_of(chunks: tuple[int, int], size_bytes: int, aim_bytes: int) -> tuple[int, int]:
+    """Return chunks per shard, (down, across).
+
+    Parameters
+    ----------
+    chunks
+        Of the level, (down, across).
+    size_bytes
+        Stored bytes of the level.
+    aim_bytes
+        Stored bytes that a shard aims at, and does not exceed where chunks are alike. Rows of chunks come in powers of
+        two: so the borders of shards of different presets meet, and a fold is not undone for two of them.
+
+    """
+    down, across = chunks
+    mean = max(1.0, size_bytes / max(1, down * across))
+    most = max(1, math.floor(aim_bytes / mean))
+    if most < across:
+        return 1, most
+    if most >= down * across:
+        return down, across
+    return 2 ** math.floor(math.log2(most // across)), across
+
+
+def shards_within(
+    chunks: tuple[Ints, Ints], sizes: Ints, per_shard: tuple[int, int], most_bytes: int
+) -> tuple[int, int]:
+    """Return chunks per shard, (down, across): `per_shard`, or less of them where a shard had more than `most_bytes`.
+
+    Parameters
+    ----------
+    chunks
+        Rows and columns of chunks that have bytes, in any order; one may come several times.
+    sizes
+        Stored bytes of each.
+    per_shard
+        What the mean of all chunks asks for.
+    most_bytes
+        Of a shard with more than one chunk.
+
+    """
+    (row, column), (down, across) = chunks, per_shard
+    while len(sizes) and (down, across) != (1, 1):
+        _, shard = np.unique((row // down) * 2**31 + column // across, return_inverse=True)
+        if np.bincount(shard, weights=sizes).max() <= most_bytes:
+            break
+        down, across = (2 ** ((down - 1).bit_length() - 1), across) if down > 1 else (1, -(-across // 2))
+    return down, across
 
 
 def codec_chain(plan: LevelPlan) -> list[Json]:

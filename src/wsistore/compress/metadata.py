@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,16 @@ def pack_coordinate(values: npt.NDArray[np.uint32]) -> bytes:
 def root(source: Source) -> Json:
     """Return the store's root group; without levels for a slide that is kept `whole`."""
     return described(source) if source.mode is Mode.TILES else group({"wsistore": _ours(source)})
+
+
+def with_arrays(root_document: bytes, arrays: Mapping[str, Json]) -> bytes:
+    """Return a root group whose consolidated metadata, if it has such, hold these arrays, by path."""
+    document = json.loads(root_document)
+    consolidated = document.get("consolidated_metadata")
+    if not consolidated:
+        return root_document
+    consolidated["metadata"].update({path: dict(array) for path, array in arrays.items()})
+    return dump(document)
 
 
 def described(source: Source) -> Json:

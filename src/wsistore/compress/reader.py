@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from threading import Lock
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from wsistore.compress import bounded, companion, fold, grid, keys, layout, shards
+from wsistore.compress import bounded, companion, grid, keys, layout, shards
+from wsistore.compress.cache import MakingCache
+from wsistore.compress.coding import ChunkCoding, CodingError, Payload, Payloads, PlainCoding
+from wsistore.compress.codings import coding_of
 from wsistore.compress.companion import Companion
 from wsistore.compress.grid import ArrayGrid
 from wsistore.compress.keys import Place
@@ -20,9 +23,33 @@ from wsistore.storage.base import Span, Storage, Tail
 from wsistore.units import MIB
 
 _REMEDY = "Restore the slide from another copy."
-_KEPT_FOLD_BYTES = 48 * MIB
-"""Chunks of strips kept split. A file has the strips of a row side by side, so reading it goes through all chunks of a
-row again and again: those of the widest slides fit."""
+_KEPT_BYTES = 64 * MIB
+"""Payloads kept of chunks that were undone. A file has the tiles of a row side by side, so reading it goes through all
+chunks of a row again and again: those of the widest slides fit in the presets `keep` and `fold`."""
+_MOST_PER_SAMPLE = 16
+_MOST_BESIDE = MIB
+"""A chunk with more stored bytes than so many for each of its samples, and these, is not sound."""
+_MOST_OFFSET = 2**62
+_ENTRY = ("offset", "nbytes")
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """What a storage offers whose objects lie within others."""
+
+    def resolve(self, key: str) -> tuple[str, int]:
+        """Return the key of the object that holds the bytes of `key`, and where in it they start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRange:
+    """Where the bytes of a chunk lie."""
+
+    key: str
+    """Of the object that holds them: the shard, or the archive that it lies in."""
+    start: int
+    length_bytes: int
 
 
 class StoredSlide:
@@ -50,11 +77,12 @@ class StoredSlide:
         if (self.companion.slide, self.companion.attempt) != (place.slide, place.attempt):
             msg = f"{where} is the companion of another slide or attempt."
             raise IntegrityError(msg, remedy=_REMEDY)
+        self._images: dict[int, dict[str, Any]] = {}
         self._arrays: dict[int, tuple[ArrayGrid, str]] = {}
         self._indexes: dict[str, npt.NDArray[np.void]] = {}
-        self._folds: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
-        self._folds_bytes = 0
-        self._lock = Lock()
+        self._codings: dict[int, ChunkCoding] = {}
+        self._undone: MakingCache[tuple[int, int], tuple[Payload | None, ...]]
+        self._undone = MakingCache(_KEPT_BYTES, lambda payloads: sum(len(part) for part in payloads if part))
         index = self.companion.skeleton
         self.skeleton = None if index is None else SkeletonReader(storage, place.private + keys.SKELETON, index)
 
@@ -69,12 +97,46 @@ class StoredSlide:
         """Return a level's grids and the name of its tile codec."""
         known = self._arrays.get(level)
         if known is None:
-            path = f"{level}/image"
-            document = self.document(path)
-            where = f"{self.place.store}{path}/zarr.json"
-            known = (grid.from_metadata(path, document, where=where), _tile_codec(document, where=where))
+            document, where = self._image(level)
+            known = (grid.from_metadata(f"{level}/image", document, where=where), _tile_codec(document, where=where))
             self._arrays[level] = known
         return known
+
+    def coding(self, level: int) -> ChunkCoding:
+        """Return how the chunks of a level are kept."""
+        known = self._codings.get(level)
+        if known is None:
+            document, where = self._image(level)
+            known = self._codings[level] = coding_of(document, where=where)
+        return known
+
+    def is_plain(self, level: int) -> bool:
+        """Say whether a chunk of a level is the payload of its only tile, as it is."""
+        return isinstance(self.coding(level), PlainCoding)
+
+    def locate(self, key: str) -> tuple[str, int]:
+        """Return the key of the object that holds the bytes of the store's or companion's `key`, and where they start.
+
+        Raises
+        ------
+        IntegrityError
+            If there are none.
+
+        """
+        if not isinstance(self.storage, Packed):
+            return key, 0
+        try:
+            return self.storage.resolve(key)
+        except ObjectMissingError as error:
+            raise self._missing(key) from error
+
+    def _image(self, level: int) -> tuple[dict[str, Any], str]:
+        """Return the zarr.json of a level's image and its key."""
+        path = f"{level}/image"
+        known = self._images.get(level)
+        if known is None:
+            known = self._images[level] = self.document(path)
+        return known, f"{self.place.store}{path}/zarr.json"
 
     def document(self, path: str) -> dict[str, Any]:
         """Return the zarr.json of an array or group of the store."""
@@ -82,79 +144,119 @@ class StoredSlide:
         return bounded.json_object(self._get(where, Span(0, bounded.MOST_JSON_BYTES + 1)), where=where)
 
     def index(self, level: int, shard: int) -> npt.NDArray[np.void]:
-        """Return the index of a shard, of `wsistore.compress.shards.INDEX_DTYPE`."""
+        """Return the index of a shard, of `wsistore.compress.shards.INDEX_DTYPE`.
+
+        Raises
+        ------
+        IntegrityError
+            If it is damaged, or says of a chunk that it is larger than a sound one can be.
+
+        """
         found, _ = self.array(level)
         key = self.place.store + found.shard_key(shard)
         known = self._indexes.get(key)
         if known is None:
             data = self._get(key, Tail(shards.index_bytes(found.index_length)))
             known = shards.decode_index(data, found.index_length, where=key)
+            _check_index(known, found, key)
             self._indexes[key] = known
         return known
 
+    def chunk_ranges(self, level: int, chunks: npt.NDArray[np.int64]) -> list[ChunkRange]:
+        """Return where the stored bytes of chunks lie.
+
+        Raises
+        ------
+        IntegrityError
+            If a shard's index does not have one; and as `index`.
+
+        """
+        found, _ = self.array(level)
+        shard, slot = found.shard_of_chunk(chunks)
+        ranges: list[ChunkRange | None] = [None] * len(chunks)
+        for number in np.unique(shard).tolist():
+            here = np.flatnonzero(shard == number)
+            key = self.place.store + found.shard_key(number)
+            entries = self.index(level, number)[slot[here]]
+            if np.any(entries["nbytes"] == shards.ABSENT):
+                absent = chunks[here][entries["nbytes"] == shards.ABSENT]
+                msg = f"Chunk {absent[0]} is missing from {key}."
+                raise IntegrityError(msg, remedy=_REMEDY)
+            holder, before = self.locate(key)
+            for at, start, length in zip(here.tolist(), *(entries[n].tolist() for n in _ENTRY), strict=True):
+                ranges[at] = ChunkRange(holder, before + start, length)
+        return [one for one in ranges if one is not None]
+
     def chunk(self, level: int, chunk: int) -> bytes:
-        """Return the stored bytes of a chunk.
+        """Return the stored bytes of a chunk; raises as `chunk_ranges`."""
+        (where,) = self.chunk_ranges(level, np.array([chunk], np.int64))
+        return self._get(where.key, Span(where.start, where.length_bytes))
+
+    def undo(self, level: int, chunk: int, data: bytes) -> tuple[Payload | None, ...]:
+        """Return the payloads that `data`, the stored bytes of a chunk, are made of.
 
         Raises
         ------
         IntegrityError
-            If the shard's index does not have it.
+            If they are damaged.
 
         """
-        key, shard, slot = self._shard_of(level, chunk)
-        entry = self.index(level, shard)[slot]
-        if entry["nbytes"] == shards.ABSENT:
-            msg = f"Chunk {chunk} is missing from {key}."
-            raise IntegrityError(msg, remedy=_REMEDY)
-        return self._get(key, Span(int(entry["offset"]), int(entry["nbytes"])))
+        try:
+            return tuple(self.coding(level).decode(data))
+        except CodingError as error:
+            found, _ = self.array(level)
+            key = found.shard_key(int(found.shard_of_chunk(np.array([chunk], np.int64))[0][0]))
+            msg = f"Chunk {chunk} in {self.place.store}{key} is damaged: {error}."
+            raise IntegrityError(msg, remedy=_REMEDY) from error
 
-    def piece(self, level: int, chunk: int, piece: int) -> bytes:
-        """Return the payload of the `piece`-th tile of a fold.
+    def payloads(self, level: int, chunk: int) -> tuple[Payload | None, ...]:
+        """Return the payloads of a chunk's tiles from top to bottom; None where there is no tile.
+
+        What was undone last is kept; of several threads that ask for the same chunk one undoes it.
 
         Raises
         ------
         IntegrityError
-            If the chunk is no fold, or lower than that.
+            If the chunk is missing or damaged.
 
         """
-        scans = self._scans(level, chunk)
-        if not 0 <= piece < len(scans):
+        return self._undone.get((level, chunk), lambda: self.undo(level, chunk, self.chunk(level, chunk)))
+
+    def piece(self, level: int, chunk: int, piece: int) -> Payload:
+        """Return the payload of the `piece`-th tile of a chunk.
+
+        Raises
+        ------
+        IntegrityError
+            As `payloads`; and if the chunk has no such tile.
+
+        """
+        return self.piece_of(self.payloads(level, chunk), level, chunk, piece)
+
+    def piece_of(self, payloads: Payloads, level: int, chunk: int, piece: int) -> Payload:
+        """Return the `piece`-th of a chunk's payloads; raises `IntegrityError` if there is none."""
+        found = payloads[piece] if 0 <= piece < len(payloads) else None
+        if found is None:
             msg = f"Chunk {chunk} of level {level} of slide {self.place.slide} has no tile {piece}."
             raise IntegrityError(msg, remedy=_REMEDY)
-        return scans[piece]
-
-    def _scans(self, level: int, chunk: int) -> list[bytes]:
-        with self._lock:
-            known = self._folds.get((level, chunk))
-            if known is not None:
-                self._folds.move_to_end((level, chunk))
-                return known
-        try:
-            scans = fold.split(self.chunk(level, chunk))
-        except fold.FoldError as error:
-            msg = f"Chunk {chunk} in {self._shard_of(level, chunk)[0]} is damaged: {error}."
-            raise IntegrityError(msg, remedy=_REMEDY) from error
-        with self._lock:
-            if (level, chunk) not in self._folds:
-                self._folds[level, chunk] = scans
-                self._folds_bytes += sum(map(len, scans))
-            while self._folds_bytes > _KEPT_FOLD_BYTES and len(self._folds) > 1:
-                _, dropped = self._folds.popitem(last=False)
-                self._folds_bytes -= sum(map(len, dropped))
-        return scans
-
-    def _shard_of(self, level: int, chunk: int) -> tuple[str, int, int]:
-        """Return the key and number of the shard that a chunk is in, and its place in the index."""
-        found, _ = self.array(level)
-        shard, slot = (int(a[0]) for a in found.shard_of_chunk(np.array([chunk], np.int64)))
-        return self.place.store + found.shard_key(shard), shard, slot
+        return found
 
     def _get(self, key: str, part: Span | Tail | None = None) -> bytes:
         try:
             return self.storage.get(key, part)
         except ObjectMissingError as error:
-            msg = f"{key} is missing from {self.storage.url}."
-            raise IntegrityError(msg, remedy=_REMEDY) from error
+            raise self._missing(key) from error
+
+    def _missing(self, key: str) -> IntegrityError:
+        return IntegrityError(f"{key} is missing from {self.storage.url}.", remedy=_REMEDY)
+
+
+def _check_index(index: npt.NDArray[np.void], found: ArrayGrid, key: str) -> None:
+    there = index[index["nbytes"] != shards.ABSENT]
+    most = min(_MOST_PER_SAMPLE * math.prod(found.chunk_shape) + _MOST_BESIDE, _MOST_OFFSET)
+    if np.any((there["nbytes"] > most) | (there["offset"] > _MOST_OFFSET)):
+        msg = f"The index of {key} does not fit the slide's layout: it has chunks that are too large."
+        raise IntegrityError(msg, remedy=_REMEDY)
 
 
 def _tile_codec(document: dict[str, Any], *, where: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
 
-from wsistore.compress import fold, metadata, shards
+from wsistore.compress import bounded, metadata, shards
+from wsistore.compress.coding import ChunkCoding, CodingError
 from wsistore.compress.reader import StoredSlide
-from wsistore.errors import Kind, UnsupportedError
+from wsistore.errors import IntegrityError, Kind, UnsupportedError
 
 Json = dict[str, Any]
 
@@ -33,57 +34,80 @@ def jpeg_only(stored: StoredSlide) -> None:
 
     """
     for number in range(len(stored.companion.levels)):
-        _, codec = stored.array(number)
+        codec = _source_codecs(stored, number)[-1]["name"]
         if codec not in {"imagecodecs_jpeg", "wsistore.fold"}:
             msg = f"The tiles of slide {stored.place.slide} are {codec.removeprefix('imagecodecs_')}, not JPEG."
             remedy = "Export it as stored, or with --codec zstd: JPEG would lose bits."
             raise UnsupportedError(msg, kind=Kind.UNSUPPORTED_PIXELS, remedy=remedy)
 
 
+def _source_codecs(stored: StoredSlide, number: int) -> list[Json]:
+    """Return the inner codecs of a level as the slide had them at first."""
+    keep = stored.companion.keep
+    document = stored.document(f"{number}/image") if keep is None else dict(keep.arrays[number])
+    codecs: list[Json] = document["codecs"][0]["configuration"]["codecs"]
+    return codecs
+
+
 def unfold(stored: StoredSlide, folder: Path) -> None:
     """Replace every folded array of an exported hierarchy by one whose chunks are single JPEG tiles.
 
-    A chunk is one strip; the header that all strips share is in the codec's configuration, as `imagecodecs_jpeg` has
-    it. Pixels are the same to the bit, because each tile is still decoded alone.
+    A chunk is the source's tile; or one strip, where the header that all strips share is in the codec's configuration,
+    as `imagecodecs_jpeg` has it. Pixels are the same to the bit, because each tile is still decoded alone.
+
+    Raises
+    ------
+    IntegrityError
+        If a chunk cannot be undone.
+
     """
     for number in range(len(stored.companion.levels)):
-        grid, codec = stored.array(number)
-        if codec != "wsistore.fold":
+        grid, coding = stored.array(number)[0], stored.coding(number)
+        if stored.is_plain(number):
             continue
         document = stored.document(f"{number}/image")
         config = document["codecs"][0]["configuration"]
-        settings = config["codecs"][-1]["configuration"]
-        height, width = settings["tile_shape"]
-        config["chunk_shape"] = [grid.chunk_shape[0], height, width]
-        config["codecs"][-1] = {"name": "imagecodecs_jpeg", "configuration": _strip_config(settings, grid.shape[0])}
+        config["chunk_shape"] = [grid.chunk_shape[0], *coding.tile_shape]
+        config["codecs"] = [_tile_codec(codec, grid.shape[0]) for codec in _source_codecs(stored, number)]
         (folder / f"{number}/image/zarr.json").write_bytes(metadata.dump(document))
-        per_fold = grid.chunk_shape[1] // height
         for shard in range(grid.shard_grid[0] * grid.shard_grid[1]):
             path = folder / grid.shard_key(shard)
             if path.exists():
                 index = stored.index(number, shard)
-                path.write_bytes(_unfold_shard(path.read_bytes(), index, per_fold, grid.chunks_per_shard))
+                made = _unfold_shard(path.read_bytes(), index, coding, grid.chunks_per_shard, grid.shard_key(shard))
+                path.write_bytes(made)
 
 
-def _strip_config(settings: Json, channels: int) -> Json:
-    return {
+def _tile_codec(codec: Json, channels: int) -> Json:
+    """Return the codec of single tiles, given that of the source's chunks."""
+    if codec["name"] != "wsistore.fold":
+        return codec
+    settings = codec["configuration"]
+    configuration = {
         "header": settings["header"],
         "colorspace_jpeg": settings["colorspace_jpeg"],
         "colorspace_data": "RGB" if channels == 3 else "GRAYSCALE",
     }
+    return {"name": "imagecodecs_jpeg", "configuration": configuration}
 
 
-def _unfold_shard(data: bytes, index: Any, per_fold: int, chunks_per_shard: tuple[int, int]) -> bytes:
+def _unfold_shard(data: bytes, index: Any, coding: ChunkCoding, chunks_per_shard: tuple[int, int], where: str) -> bytes:
     down, across = chunks_per_shard
     out = bytearray()
-    made = shards.empty_index(down * across * per_fold)
+    made = shards.empty_index(down * across * coding.tiles)
     for slot, (offset, nbytes) in enumerate(zip(index["offset"].tolist(), index["nbytes"].tolist(), strict=True)):
         if nbytes == shards.ABSENT:
             continue
         row, column = divmod(slot, across)
-        for piece, scan in enumerate(fold.split(data[offset : offset + nbytes])):
-            made[(row * per_fold + piece) * across + column] = (len(out), len(scan))
-            out += scan
+        try:
+            payloads = coding.decode(data[offset : offset + nbytes])
+        except CodingError as error:
+            msg = f"A chunk of {where} {error}."
+            raise IntegrityError(msg, remedy=bounded.REMEDY) from error
+        for piece, payload in enumerate(payloads):
+            if payload is not None:
+                made[(row * coding.tiles + piece) * across + column] = (len(out), len(payload))
+                out += payload
     return bytes(out) + shards.encode_index(made)
 
 

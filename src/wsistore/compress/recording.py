@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
+from concurrent.futures import Future
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
+from wsistore.compress.crew import Crew
+from wsistore.compress.threads import processors, shared_pool
 from wsistore.model import ObjectRecord
 from wsistore.storage.base import Storage, Upload
 from wsistore.storage.buffers import buffer
@@ -27,7 +30,7 @@ class Recorder:
         self._storage = storage
         self._records: dict[str, ObjectRecord] = {}
         self._lock = Lock()
-        self._pool = ThreadPoolExecutor(_SMALL_WRITERS, "wsistore-put")
+        self._pool = Crew(_SMALL_WRITERS)
         self._pending: list[Future[None]] = []
 
     def __enter__(self) -> Self:
@@ -72,31 +75,52 @@ class Recorder:
 
 
 class RecordedUpload:
-    """A large object on its way, hashed as it goes and written in blocks."""
+    """A large object on its way, written in blocks; each is hashed at the same time."""
 
     def __init__(self, recorder: Recorder, key: str, upload: Upload) -> None:
         self._recorder, self._key, self._upload = recorder, key, upload
         self._digest = hashlib.sha256()
-        self._buffer, self._filled = buffer(_BUFFER_BYTES), 0
+        self._hashing: Future[None] | None = None
+        self._buffer, self._filled = memoryview(b""), 0
         self.size_bytes = 0
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append."""
+    def write(self, data: bytes | memoryview, *, kept: bool = False) -> None:
+        """Append.
+
+        Parameters
+        ----------
+        data
+            The bytes.
+        kept
+            `data` stays as it is until `settle` or `complete` has returned: it may be hashed until then.
+
+        """
         length = len(data)
         self.size_bytes += length
         if self._filled + length > _BUFFER_BYTES or length >= _LARGE_BYTES:
             self._flush()
         if length >= _LARGE_BYTES:
-            self._digest.update(data)
+            self._hash(data)
             self._upload.write(data)
+            if not kept:
+                self.settle()
             return
+        if not self._buffer:
+            self._buffer = buffer(_BUFFER_BYTES)
         self._buffer[self._filled : self._filled + length] = data
         self._filled += length
+
+    def settle(self) -> None:
+        """Wait for what is being hashed: what was `kept` need not be any longer."""
+        hashing, self._hashing = self._hashing, None
+        if hashing is not None:
+            hashing.result()
 
     def complete(self) -> None:
         """Make the object visible and remember it."""
         self._flush()
         self._upload.complete()
+        self.settle()
         self._recorder.add(ObjectRecord(self._key, self.size_bytes, self._digest.hexdigest()))
 
     def __enter__(self) -> Self:
@@ -108,12 +132,23 @@ class RecordedUpload:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Abort unless completed."""
+        if self._hashing is not None:
+            futures.wait([self._hashing])
         self._upload.__exit__(kind, error, trace)
 
     def _flush(self) -> None:
         if not self._filled:
             return
         part = self._buffer[: self._filled]
-        self._digest.update(part)
+        self._hash(part)
         self._upload.write(part)
+        self.settle()
         self._filled = 0
+
+    def _hash(self, data: bytes | memoryview) -> None:
+        """Begin to hash what comes next; what came before is through then."""
+        self.settle()
+        if len(data) < _LARGE_BYTES:
+            self._digest.update(data)
+        else:
+            self._hashing = shared_pool("hash", processors()).submit(self._digest.update, data)

@@ -109,11 +109,12 @@ def _write_runs(
         stops = starts + batch["length"]
         data = window.get(int(batch["file"][0]), begin, int(stops.max()))
         look(data, batch["tile"], starts, stops)
+        upload.settle()  # what the next window's bytes will lie over
         ends = np.cumsum(batch["length"])
         index["offset"][slots[first:last]] = upload.size_bytes + ends - batch["length"]
         index["nbytes"][slots[first:last]] = batch["length"]
         for run in np.split(np.arange(len(batch)), np.flatnonzero(starts[1:] != stops[:-1]) + 1):
-            upload.write(data[int(starts[run[0]]) : int(stops[run[-1]])])
+            upload.write(data[int(starts[run[0]]) : int(stops[run[-1]])], kept=True)
         progress(int(ends[-1]))
 
 

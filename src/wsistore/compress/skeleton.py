@@ -1,8 +1,13 @@
-"""The skeleton: all bytes of a source's files that are not tile payload, in zstd frames that can be read at random."""
+"""The skeleton: all bytes of a source's files that are not tile payload, in zstd frames that can be read at random.
+
+Of a slide that is kept whole everything is skeleton, in the presets in which its files are compressed at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from threading import Lock
 
@@ -16,6 +21,11 @@ from wsistore.units import MIB
 FRAME_BYTES = MIB
 """Skeleton bytes per zstd frame, except the last."""
 _LEVEL = 9
+_LEAST_GAIN = 0.03
+"""What must be saved of a sample of a file: less is not worth undoing frames whenever the file is read."""
+_SAMPLES = 16
+_IN_FLIGHT = 16
+"""Frames that wait for a thread at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +36,69 @@ class SkeletonIndex:
     size_bytes: int
 
 
-def compress(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the zstd frames of the skeleton whose bytes `blocks` are."""
-    codec = Zstd(level=_LEVEL, checksum=True)
+def compress(blocks: Iterable[bytes | memoryview], pool: Executor | None = None) -> Iterator[bytes]:
+    """Yield the zstd frames of the skeleton whose bytes `blocks` are; the same bytes give the same frames.
+
+    Parameters
+    ----------
+    blocks
+        The skeleton from start to end, in blocks of any size.
+    pool
+        Threads to compress in; None: in this one.
+
+    """
+    if pool is None:
+        yield from map(_compressed, _frames(blocks))
+        return
+    pending: deque[Future[bytes]] = deque()
+    try:
+        for frame in _frames(blocks):
+            pending.append(pool.submit(_compressed, frame))
+            if len(pending) >= _IN_FLIGHT:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _compressed(frame: bytes) -> bytes:
+    return bytes(Zstd(level=_LEVEL, checksum=True).encode(frame))
+
+
+def _frames(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     pending = bytearray()
     for block in blocks:
         pending += block
-        while len(pending) >= FRAME_BYTES:
-            yield bytes(codec.encode(bytes(pending[:FRAME_BYTES])))
-            del pending[:FRAME_BYTES]
+        whole = len(pending) // FRAME_BYTES * FRAME_BYTES
+        for start in range(0, whole, FRAME_BYTES):
+            yield bytes(pending[start : start + FRAME_BYTES])
+        del pending[:whole]
     if pending:
-        yield bytes(codec.encode(bytes(pending)))
+        yield bytes(pending)
+
+
+def is_worth_it(read: Callable[[int, int], bytes], size_bytes: int) -> bool:
+    """Say by a sample whether a file gets enough smaller in frames: what vendors write is mostly compressed already.
+
+    Parameters
+    ----------
+    read
+        Returns bytes of the file, given start and length.
+    size_bytes
+        Of the file.
+
+    """
+    count = -(-size_bytes // FRAME_BYTES)
+    wanted = sorted({i * (count - 1) // max(1, _SAMPLES - 1) for i in range(_SAMPLES)}) if count else []
+    before = after = 0
+    for number in wanted:
+        start = number * FRAME_BYTES
+        frame = read(start, min(FRAME_BYTES, size_bytes - start))
+        before += len(frame)
+        after += len(_compressed(frame))
+    return after < before * (1 - _LEAST_GAIN)
 
 
 class SkeletonReader:
@@ -68,14 +130,20 @@ class SkeletonReader:
         with self._lock:
             if self._last is not None and self._last[0] == number:
                 return self._last[1]
-        if number >= len(self._index.frames):
+        due = min(FRAME_BYTES, self._index.size_bytes - number * FRAME_BYTES)
+        if number >= len(self._index.frames) or due <= 0:
             return b""
-        try:
-            data = self._storage.get(self._key, Span(self._starts[number], self._index.frames[number]))
-        except ObjectMissingError as error:
-            msg = f"{self._key} is missing from {self._storage.url}."
-            raise IntegrityError(msg, remedy=bounded.REMEDY) from error
-        frame = bounded.zstd(data, FRAME_BYTES, where=f"Frame {number} of the skeleton {self._key}")
+        frame = bounded.zstd(self._stored(number), due, where=f"Frame {number} of the skeleton {self._key}")
+        if len(frame) != due:
+            msg = f"Frame {number} of the skeleton {self._key} holds {len(frame)} bytes where {due} are due."
+            raise IntegrityError(msg, remedy=bounded.REMEDY)
         with self._lock:
             self._last = (number, frame)
         return frame
+
+    def _stored(self, number: int) -> bytes:
+        try:
+            return self._storage.get(self._key, Span(self._starts[number], self._index.frames[number]))
+        except ObjectMissingError as error:
+            msg = f"{self._key} is missing from {self._storage.url}."
+            raise IntegrityError(msg, remedy=bounded.REMEDY) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from wsistore.compress.head_start import HeadStart
 from wsistore.errors import ConflictError, InputError, Kind
 from wsistore.model import FileRecord
 from wsistore.slides.base import SourceFile
@@ -18,10 +19,20 @@ WINDOW_BYTES = 4 * MIB
 
 
 class SourceBytes:
-    """The open files of one source. Threads may share it; `window` gives each its own cursor."""
+    """The open files of one source. Threads may share it; `window` gives each its own cursor.
 
-    def __init__(self, files: Sequence[SourceFile]) -> None:
+    Parameters
+    ----------
+    files
+        As they were described.
+    ahead
+        What has begun to hash the first of them.
+
+    """
+
+    def __init__(self, files: Sequence[SourceFile], ahead: HeadStart | None = None) -> None:
         self.files = tuple(files)
+        self._ahead = ahead
         self._handles: list[int] = []
         self._stopped = False
         try:
@@ -143,6 +154,9 @@ class SourceBytes:
 
     def _hash(self, number: int, progress: Callable[[int], None]) -> FileRecord:
         file, digest, offset = self.files[number], hashlib.sha256(), 0
+        if self._ahead is not None and number == 0:
+            digest, offset = self._ahead.of(self._handles[number])
+            progress(offset)
         block = buffer(min(WINDOW_BYTES, max(1, file.size_bytes)))
         while not self._stopped:
             count = self.read_into(number, offset, block)
@@ -157,15 +171,15 @@ class SourceBytes:
 
 
 class Window:
-    """A cursor that reads ahead into one buffer: cheap when offsets grow."""
+    """A cursor that reads ahead into two buffers in turn: cheap when offsets grow."""
 
     def __init__(self, source: SourceBytes) -> None:
         self._source = source
-        self._buffer = buffer(WINDOW_BYTES)
+        self._buffer = self._other = memoryview(b"")
         self._file, self._start, self._length = -1, 0, 0
 
     def get(self, file: int, offset: int, length: int) -> memoryview:
-        """Return exactly `length` bytes; valid until the next call.
+        """Return exactly `length` bytes; valid until the call after the next.
 
         Raises
         ------
@@ -175,8 +189,9 @@ class Window:
         """
         within = offset - self._start
         if file != self._file or within < 0 or within + length > self._length:
+            self._buffer, self._other = self._other, self._buffer
             if length > len(self._buffer):
-                self._buffer = buffer(length)
+                self._buffer = buffer(max(length, WINDOW_BYTES))
             self._file, self._start, within = file, offset, 0
             self._length = self._source.read_into(file, offset, self._buffer)
             if self._length < length:

@@ -4,19 +4,69 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer, override
 
 from wsistore.compress.extents import FOLD, SKELETON, SourceMap
+from wsistore.compress.layout import rows_of
 from wsistore.compress.reader import StoredSlide
+from wsistore.compress.skeleton import SkeletonReader
 from wsistore.errors import IntegrityError, ObjectMissingError
 from wsistore.storage.base import Span
 from wsistore.units import MIB
 
 _REMEDY = "Restore the slide from another copy."
 _BLOCK_BYTES = 4 * MIB
+
+
+Take = Callable[[str, int, int], Iterator[bytes | memoryview]]
+"""Yields the bytes of an object, given its key, a start and a length."""
+Piece = Callable[[int, int, int], bytes]
+"""Returns the payload of a tile, given its level, chunk and piece."""
+
+
+def file_blocks(
+    slide: StoredSlide, source: SourceMap, number: int, take: Take, skeleton: SkeletonReader | None, piece: Piece
+) -> Iterator[bytes | memoryview]:
+    """Yield one file of a stored slide from start to end, in blocks of some size, however finely it is stored.
+
+    `take`, `skeleton` and `piece` are asked for what the file consists of, once for each run of its bytes.
+
+    Raises
+    ------
+    IntegrityError
+        If the skeleton or a tile are shorter than the layout says.
+
+    """
+    names = ("offset", "length", "origin", "position", "chunk", "piece")
+    for offset, length, origin, position, chunk, tile in rows_of(source.files[number], *names):
+        if origin >= 0:
+            yield from take(source.objects[origin], position, length)
+        elif origin == SKELETON:
+            for done in range(0, length, _BLOCK_BYTES):
+                yield _frames(slide, skeleton).read(position + done, min(_BLOCK_BYTES, length - done))
+        else:
+            data = piece(FOLD - origin, chunk, tile)
+            if len(data) != length:
+                data = data[position : position + length]
+                _check_length(slide.companion.files[number].name, offset, length, data)
+            yield data
+
+
+def _frames(slide: StoredSlide, skeleton: SkeletonReader | None) -> SkeletonReader:
+    if skeleton is None:
+        msg = f"The slide {slide.place.slide} has no skeleton."
+        raise IntegrityError(msg, remedy=_REMEDY)
+    return skeleton
+
+
+def _check_length(name: str, position: int, length: int, data: bytes) -> None:
+    if len(data) != length:
+        msg = f"{name}: {length} bytes from {position} are stored as {len(data)} bytes."
+        raise IntegrityError(msg, remedy=_REMEDY)
 
 
 class SourceFileView(io.RawIOBase):
@@ -95,12 +145,10 @@ class SourceFileView(io.RawIOBase):
         if origin <= FOLD:
             data = self._slide.piece(FOLD - origin, int(row["chunk"]), int(row["piece"]))[start : start + length]
         elif origin == SKELETON:
-            data = self._skeleton(start, length)
+            data = _frames(self._slide, self._slide.skeleton).read(start, length)
         else:
             data = self._object(self._objects[origin], start, length)
-        if len(data) != length:
-            msg = f"{self.name}: {length} bytes from {position} are stored as {len(data)} bytes."
-            raise IntegrityError(msg, remedy=_REMEDY)
+        _check_length(self.name, position, length, data)
         return data
 
     def _object(self, key: str, start: int, length: int) -> bytes:
@@ -109,12 +157,6 @@ class SourceFileView(io.RawIOBase):
         except ObjectMissingError as error:
             msg = f"{key} is missing from {self._slide.storage.url}."
             raise IntegrityError(msg, remedy=_REMEDY) from error
-
-    def _skeleton(self, start: int, length: int) -> bytes:
-        if self._slide.skeleton is None:
-            msg = f"The slide {self._slide.place.slide} has no skeleton."
-            raise IntegrityError(msg, remedy=_REMEDY)
-        return self._slide.skeleton.read(start, length)
 
 
 def open_view(

@@ -19,6 +19,8 @@ EDGE = 512
 _SAMPLED_EDGE = 4 * EDGE
 """Longest edge of what is averaged down to `EDGE`; larger levels are sampled, so that memory stays bounded."""
 _QUALITY = 80
+_REDUCING_GAP = 1.5
+"""Down to so many times the size the picture is averaged by whole numbers, which takes a quarter of the time."""
 _SHARE = 200
 """A thumbnail may take one part in `_SHARE` of the source's bytes …"""
 _LEAST_BYTES = 2048
@@ -95,5 +97,5 @@ def _resize(picture: Picture, factor: float) -> Picture:
         return picture
     image = Image.fromarray(_plane(picture))
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    small = image.resize(size, Image.Resampling.BOX)
+    small = image.resize(size, Image.Resampling.BOX, reducing_gap=_REDUCING_GAP)
     return np.asarray(small, np.uint8).reshape(size[1], size[0], picture.shape[2])

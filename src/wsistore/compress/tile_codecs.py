@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import imagecodecs
@@ -13,19 +12,8 @@ from zarr.core.common import JSON
 
 from wsistore.compress import fold
 from wsistore.compress.codec_base import Pixels, TileCodec, WithSettings, named, settings_of
+from wsistore.compress.folding import FOLD_SETTINGS, FoldSettings, coding_of, from_base64, to_base64
 from wsistore.slides import jpeg2000
-
-
-def _from_base64(value: Any, name: str) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        msg = f"{name} is not base64 ({error})"
-        raise ValueError(msg) from error
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else base64.b64encode(value).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -72,14 +60,14 @@ class Jpeg(TileCodec):
         if wrong := [value for value in spaces.values() if value is not None and not _is_space(value)]:
             msg = f"{cls.name}: there is no colour space {wrong[0]!r}"
             raise ValueError(msg)
-        streams = {k: None if v is None else _from_base64(v, f"{cls.name}: {k}") for k, v in binary.items()}
+        streams = {k: None if v is None else from_base64(v, f"{cls.name}: {k}") for k, v in binary.items()}
         encoding = {k: v for k, v in config.items() if v is not None}
         return cls(streams["tables"], streams["header"], **spaces, encoding=encoding)
 
     def to_dict(self) -> dict[str, JSON]:
         """Return the codec's JSON."""
         spaces = {"colorspace_data": self.colorspace_data, "colorspace_jpeg": self.colorspace_jpeg}
-        streams = {"tables": _base64(self.tables), "header": _base64(self.header)}
+        streams = {"tables": to_base64(self.tables), "header": to_base64(self.header)}
         return named(self.name, {**self.encoding, **spaces, **streams})
 
     def decode_into(self, data: bytes, out: Pixels) -> None:
@@ -140,26 +128,27 @@ class Webp(WithSettings, TileCodec):
 
 @dataclass(frozen=True)
 class Fold(TileCodec):
-    """k vertically adjacent JPEG tiles kept as one JPEG, split before decoding: see `wsistore.compress.fold`.
+    """k vertically adjacent JPEG tiles kept together, taken apart before decoding: see `wsistore.compress.folding`.
 
     Parameters
     ----------
-    tile_shape
-        Height and width of a tile in pixels.
-    header
-        The header that the tiles share, from SOI to SOS.
-    colorspace_jpeg
-        Of the coded components; three are decoded to RGB.
-    inner
-        How the fold is kept.
+    tile_shape, header, colorspace_jpeg, inner, tables, colorspace_data
+        As `FoldSettings` has them.
 
     """
 
     name = "wsistore.fold"
     tile_shape: tuple[int, int] = (8, 8)
-    header: bytes = b""
+    header: bytes | None = None
     colorspace_jpeg: str = "YCBCR"
     inner: str = "jpeg"
+    tables: bytes | None = None
+    colorspace_data: str | None = None
+
+    @cached_property
+    def settings(self) -> FoldSettings:
+        """The codec's configuration."""
+        return FoldSettings(**asdict(self))
 
     @classmethod
     def from_dict(cls, data: dict[str, JSON]) -> Self:
@@ -171,52 +160,32 @@ class Fold(TileCodec):
             If the configuration is not complete, or of a newer wsistore.
 
         """
-        config = settings_of(data, cls.name, frozenset({"tile_shape", "header", "colorspace_jpeg", "inner"}))
-        if missing := sorted({"tile_shape", "header", "colorspace_jpeg", "inner"} - set(config)):
-            msg = f"{cls.name}: the settings {missing} are missing"
-            raise ValueError(msg)
-        if config["inner"] != "jpeg":
-            msg = f"{cls.name}: cannot decode folds with {config['inner']!r} inside; a newer wsistore may"
-            raise ValueError(msg)
-        if not _is_space(config["colorspace_jpeg"]):
-            msg = f"{cls.name}: there is no colour space {config['colorspace_jpeg']!r}"
-            raise ValueError(msg)
-        return cls(
-            tile_shape=_shape(config["tile_shape"]),
-            header=_from_base64(config["header"], f"{cls.name}: header"),
-            colorspace_jpeg=config["colorspace_jpeg"],
-        )
+        settings = FoldSettings.from_json(settings_of(data, cls.name, FOLD_SETTINGS))
+        for space in (settings.colorspace_jpeg, settings.colorspace_data):
+            if space is not None and not _is_space(space):
+                msg = f"{cls.name}: there is no colour space {space!r}"
+                raise ValueError(msg)
+        return cls(**asdict(settings))
 
     def to_dict(self) -> dict[str, JSON]:
         """Return the codec's JSON."""
-        return named(
-            self.name,
-            {
-                "inner": self.inner,
-                "tile_shape": list(self.tile_shape),
-                "colorspace_jpeg": self.colorspace_jpeg,
-                "header": _base64(self.header),
-            },
-        )
+        return named(self.name, self.settings.to_json())
 
     def decode_into(self, data: bytes, out: Pixels) -> None:
-        """Fill (k · tile height, tile width, channels) uint8, each tile decoded alone; fewer tiles leave the rest."""
-        height, width = self.tile_shape
-        scans = fold.split(data)
-        if out.shape[1] != width or len(scans) * height > out.shape[0]:
-            msg = f"{self.name}: {len(scans)} tiles of {height} × {width} pixels where the chunk has {out.shape[:2]}"
+        """Fill (k · tile height, tile width, channels) uint8, each tile decoded alone; the rest stays as it is."""
+        settings = self.settings
+        height, width = settings.tile_shape
+        if out.shape[0] % height or out.shape[1] != width:
+            msg = f"{self.name}: tiles of {height} × {width} pixels where the chunk has {out.shape[:2]}"
             raise ValueError(msg)
-        for number, scan in enumerate(scans):
+        coding = coding_of(settings, out.shape[0] // height)
+        for number, payload in enumerate(coding.decode(data)):
+            if payload is None:
+                continue
             imagecodecs.jpeg8_decode(
-                fold.tile(self.header, scan),
-                colorspace=self.colorspace_jpeg,
-                outcolorspace="RGB" if out.ndim == 3 else "GRAYSCALE",
+                payload if settings.header is None else fold.tile(settings.header, payload),
+                tables=settings.tables,
+                colorspace=settings.colorspace_jpeg,
+                outcolorspace=settings.colorspace_data or ("RGB" if out.ndim == 3 else "GRAYSCALE"),
                 out=out[number * height : (number + 1) * height],
             )
-
-
-def _shape(value: Any) -> tuple[int, int]:
-    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int and v > 0 for v in value):
-        return value[0], value[1]
-    msg = f"{Fold.name}: {value!r} is not the height and width of a tile"
-    raise ValueError(msg)

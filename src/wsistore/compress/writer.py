@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 from numcodecs.zstd import Zstd
 
 from wsistore.compress import companion, keys, layout, metadata, shard_writer, skeleton, thumbnail
+from wsistore.compress.crew import Crew
+from wsistore.compress.head_start import HeadStart
 from wsistore.compress.keys import Place
 from wsistore.compress.levels import LevelPlan, plan_level
 from wsistore.compress.recording import Recorder
@@ -50,10 +52,12 @@ def write_slide(
     history: Sequence[Mapping[str, Any]],
     check: Check = lambda _: None,
     progress: Progress = lambda _: None,
+    ahead: HeadStart | None = None,
 ) -> Draft:
     """Write all objects of a slide except its commit.
 
-    Memory stays bounded whatever the slide's size: windows of a few MiB per writer.
+    Memory stays bounded whatever the slide's size: windows of a few MiB per writer. `ahead` is what has begun to hash
+    the source's first file.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def write_slide(
         If the tier fails. In each case objects may be left behind, under the attempt's keys and without a commit.
 
     """
-    with SourceBytes(source.files) as files, ThreadPoolExecutor(_WRITERS + 1, "wsistore-write") as pool:
+    with SourceBytes(source.files, ahead) as files, Crew(_WRITERS + 1) as pool:
         records: Future[tuple[FileRecord, ...]] = pool.submit(files.hash_files, progress)
         with Recorder(storage) as recorder:
             try:
@@ -101,7 +105,7 @@ def _write_tiles(
     files: SourceBytes,
     recorder: Recorder,
     place: Place,
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     check: Check,
     progress: Progress,
 ) -> SkeletonIndex:
@@ -170,9 +174,7 @@ def _write_skeleton(
     return SkeletonIndex(tuple(sizes), int(gaps["length"].sum()))
 
 
-def _write_whole(
-    source: Source, files: SourceBytes, recorder: Recorder, place: Place, pool: ThreadPoolExecutor
-) -> None:
+def _write_whole(source: Source, files: SourceBytes, recorder: Recorder, place: Place, pool: Executor) -> None:
     def copy(number: int) -> None:
         with recorder.upload(place.source(number)) as upload:
             for block in files.blocks(number, 0, source.files[number].size_bytes):

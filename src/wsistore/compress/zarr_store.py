@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 from typing_extensions import override
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -12,6 +12,10 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from wsistore.errors import IntegrityError, ObjectMissingError
 from wsistore.storage.base import Span, Storage, Tail
+from wsistore.storage.coalescing import coalesce
+
+GAP_BYTES, RUN_BYTES = 64 * 1024, 8 * 1024 * 1024
+"""Parts of an object that are nearer to each other are read at once, up to so many bytes."""
 
 
 class ReadOnlyStore(Store):
@@ -28,6 +32,25 @@ class ReadOnlyStore(Store):
     @abstractmethod
     def read(self, key: str, request: ByteRequest | None) -> bytes | None:
         """Return an object or a part of it; None if there is none."""
+
+    def read_many(self, key: str, parts: Sequence[Span | Tail]) -> list[bytes] | None:
+        """Return several parts of one object, in the order asked and short where it ends before; None if there is none.
+
+        Either all are spans, or all are tails.
+        """
+        found = [b""] * len(parts)
+        spans = [(part.start, part.length_bytes) for part in parts if isinstance(part, Span)]
+        if len(spans) < len(parts):
+            tails = [self.read(key, SuffixByteRequest(part.length_bytes)) for part in parts]
+            return None if any(tail is None for tail in tails) else [tail for tail in tails if tail is not None]
+        for run in coalesce(spans, gap_bytes=GAP_BYTES, limit_bytes=RUN_BYTES):
+            data = self.read(key, RangeByteRequest(run.start, run.start + run.length_bytes))
+            if data is None:
+                return None
+            for member in run.members:
+                start = spans[member][0] - run.start
+                found[member] = data[start : start + spans[member][1]]
+        return found
 
     @abstractmethod
     def names(self, prefix: str) -> Iterable[str]:
@@ -111,10 +134,25 @@ class TierStore(ReadOnlyStore):
         try:
             return self._storage.get(self._prefix + key, _span(request, self._storage, self._prefix + key))
         except ObjectMissingError as error:
-            if self._prefix + key in self._required:
-                msg = f"{self._prefix}{key} is missing from {self._storage.url}."
-                raise IntegrityError(msg, remedy="Verify the slide, and restore it from another copy.") from error
+            self._may_be_missing(key, error)
             return None
+
+    @override
+    def read_many(self, key: str, parts: Sequence[Span | Tail]) -> list[bytes] | None:
+        where = self._prefix + key
+        spans = [part for part in parts if isinstance(part, Span)]
+        try:
+            if len(spans) == len(parts):
+                return self._storage.get_many(where, spans)
+            return [self._storage.get(where, part) for part in parts]
+        except ObjectMissingError as error:
+            self._may_be_missing(key, error)
+            return None
+
+    def _may_be_missing(self, key: str, error: ObjectMissingError) -> None:
+        if self._prefix + key in self._required:
+            msg = f"{self._prefix}{key} is missing from {self._storage.url}."
+            raise IntegrityError(msg, remedy="Verify the slide, and restore it from another copy.") from error
 
     @override
     def names(self, prefix: str) -> Iterable[str]:
