@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from wsistore.compress import bounded
@@ -16,7 +17,9 @@ from wsistore.model import Evidence, Mode, ObjectRecord, Preset
 from wsistore.storage.base import Span, Storage, check_key
 
 _NAME = re.compile(r"[0-9a-z]{1,64}")
+_KEY = re.compile(rf"{COMMITS}/[^/]+/([0-9]{{8,18}})\.json")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _REMEDY = "Verify the slide's other copies."
 
 
@@ -26,7 +29,9 @@ class Commit:
 
     slide: str
     number: int
-    """Counts the versions of the slide from 1."""
+    """Counts the commits of the slide in this tier from 1; the highest holds."""
+    version: int
+    """Of the slide's source, from 1."""
     attempt: str
     mode: Mode
     preset: Preset
@@ -37,6 +42,11 @@ class Commit:
     verified_at: str
     """ISO 8601, UTC."""
     objects: tuple[ObjectRecord, ...]
+    fence: int = 0
+    """Fencing number of the attempt: of two that are made of a slide's copies, the later has the greater; 0 for an
+    ingest."""
+    expires_at: str = ""
+    """Of a copy that is temporary: when it may go, ISO 8601, UTC, as was known when it was committed; else nothing."""
 
     @property
     def place(self) -> Place:
@@ -71,6 +81,9 @@ def encode(commit: Commit) -> bytes:
         msg = f"An object of slide {commit.slide} does not lie under attempt {commit.attempt}."
         raise IntegrityError(msg, kind=Kind.INTERNAL)
     document = {"format": FORMAT, **asdict(commit), "objects": trees}
+    for name in ("fence", "expires_at"):
+        if not document[name]:
+            del document[name]
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -117,6 +130,8 @@ def _from_json(document: dict[str, Any]) -> Commit:
         **{
             **document,
             "number": bounded.count(document["number"], 1),
+            # The first commits had no version: there was one commit of each.
+            "version": bounded.count(document.get("version", document["number"]), 1),
             "mode": Mode(document["mode"]),
             "preset": Preset(document["preset"]),
             "fingerprint": _hash(document["fingerprint"]),
@@ -124,6 +139,8 @@ def _from_json(document: dict[str, Any]) -> Commit:
             "evidence": Evidence(document["evidence"]),
             "verified_at": bounded.text(document["verified_at"]),
             "objects": objects,
+            "fence": bounded.count(document.get("fence", 0)),
+            "expires_at": _moment(document.get("expires_at", "")),
         }
     )
 
@@ -133,6 +150,16 @@ def _name(value: Any) -> str:
         msg = f"{value!r:.80} is not the key of a slide or attempt"
         raise ValueError(msg)
     return str(value)
+
+
+def _moment(value: Any) -> str:
+    text = bounded.text(value)
+    if text:
+        if not _MOMENT.fullmatch(text):
+            msg = f"{value!r:.80} is not a moment"
+            raise ValueError(msg)
+        datetime.fromisoformat(text)  # raises ValueError for the 31st of February
+    return text
 
 
 def _hash(value: Any) -> str:
@@ -157,7 +184,7 @@ def write(storage: Storage, commit: Commit) -> int:
     Raises
     ------
     ConflictError
-        If another attempt holds this version of the slide.
+        If another attempt holds this number.
 
     """
     data = encode(commit)
@@ -165,7 +192,7 @@ def write(storage: Storage, commit: Commit) -> int:
         storage.put(commit.key, data, if_absent=True)
     except ObjectExistsError as error:
         if storage.get(commit.key, Span(0, len(data) + 1)) != data:
-            msg = f"Version {commit.number} of slide {commit.slide} was committed by somebody else."
+            msg = f"Commit {commit.number} of slide {commit.slide} was written by somebody else."
             raise ConflictError(msg, kind=Kind.BUSY, remedy="Run again.") from error
     return len(data)
 
@@ -182,6 +209,20 @@ def read(storage: Storage, key: str) -> Commit:
 
     """
     return decode(storage.get(key, Span(0, bounded.MOST_JSON_BYTES + 1)), where=key)
+
+
+def next_number(storage: Storage, slide: str) -> int:
+    """Return the number of a slide's next commit in a tier, from the keys that are there.
+
+    Two that ask at once get the same: the conditional PUT decides between them.
+    """
+    numbers = [_number(key) for key in find(storage, slide)]
+    return max(numbers, default=0) + 1
+
+
+def _number(key: str) -> int:
+    match = _KEY.fullmatch(key)
+    return int(match[1]) if match else 0
 
 
 def find(storage: Storage, slide: str = "") -> Iterator[str]:
