@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from threading import Condition
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
+from wsistore.compress.chunk_bytes import Objects, Parts, Wanted
 from wsistore.errors import MissingError
 
 
@@ -102,3 +103,20 @@ class GatedStore(WrapperStore[Store]):
             found = [name async for name in names()]
         for name in found:
             yield name
+
+
+class GatedObjects:
+    """Objects that nobody fetches once their slide is closed."""
+
+    def __init__(self, objects: Objects, gate: Gate) -> None:
+        self._objects, self._gate = objects, gate
+
+    @property
+    def at_once(self) -> bool:
+        """Whether objects that are asked for together come at the same time."""
+        return self._objects.at_once
+
+    def get_many(self, wanted: Sequence[Wanted]) -> list[Parts]:
+        """Return parts of several objects."""
+        with self._gate:
+            return self._objects.get_many(wanted)

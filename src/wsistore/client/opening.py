@@ -42,12 +42,13 @@ def open_url(url: str) -> Slide:
         If what lies there is not a slide.
 
     """
+    reopen = partial(open_url, url)
     if url.lower().endswith(_ZIPPED):
         archive = ZippedStore.remote(url)
-        return Slide(archive, url, close=archive.close)
+        return Slide(archive, url, close=archive.close, reopen=reopen)
     with reached(url):
         store = RemoteStore(FsspecStore.from_url(url, read_only=True))
-    return Slide(store, url)
+    return Slide(store, url, reopen=reopen)
 
 
 def open_path(path: Path) -> Slide:
@@ -69,12 +70,13 @@ def open_path(path: Path) -> Slide:
             raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path.")
         is_store = path.is_dir() and (path / "zarr.json").is_file()
         is_archive = path.is_file() and path.suffix.lower() in _ZIPPED
+    reopen = partial(open_path, path.absolute())
     if is_store:
-        return Slide(LocalStore(path, read_only=True), str(path))
+        return Slide(LocalStore(path, read_only=True), str(path), reopen=reopen)
     if is_archive:
         archive = ZippedStore.local(path)
-        return Slide(archive, str(path), close=archive.close)
-    return open_vendor(open_source(path), str(path))
+        return Slide(archive, str(path), close=archive.close, reopen=reopen)
+    return open_vendor(open_source(path), str(path)).reopening_with(reopen)
 
 
 def open_vendor(source: Source, name: str) -> Slide:

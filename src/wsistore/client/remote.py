@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 
 from typing_extensions import override
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import FsspecStore, WrapperStore
 
 from wsistore.errors import StorageError, WsistoreError
@@ -47,7 +49,33 @@ class RemoteStore(WrapperStore[FsspecStore]):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        return [await self.get(key, prototype, part) for key, part in key_ranges]
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    @override
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names in a folder: as the server lists them, or, if it lists nothing, as slides have them."""
+        try:
+            found = [name async for name in self._store.list_dir(prefix)]
+        except Exception:  # each protocol has errors of its own; most web servers list nothing
+            found = []
+        for name in found or await self._usual(prefix.strip("/")):
+            yield name
+
+    async def _usual(self, folder: str) -> list[str]:
+        """Return which of the names that a slide has in a folder are there."""
+        data = await self.get(f"{folder}/zarr.json".lstrip("/"), default_buffer_prototype())
+        try:
+            document = json.loads(data.to_bytes()) if data is not None else {}
+            if document.get("node_type") != "group":
+                return []
+            names = ["image", "y", "x"]
+            if not folder:
+                datasets = document["attributes"]["ome"]["multiscales"][0]["datasets"]
+                names = [*dict.fromkeys(one["path"].split("/")[0] for one in datasets), "thumbnail", "icc"]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return []
+        there = await asyncio.gather(*(self.exists(f"{folder}/{name}/zarr.json".lstrip("/")) for name in names))
+        return [name for name, is_there in zip(names, there, strict=True) if is_there]
 
 
 def _most(request: ByteRequest | None, otherwise: int) -> int:

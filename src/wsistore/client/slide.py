@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
+from zarr.storage import LocalStore
 
-from wsistore.client.gate import Gate, GatedStore
+from wsistore.client.gate import Gate, GatedObjects, GatedStore
+from wsistore.compress.chunk_bytes import AsyncObjects, Objects, SyncObjects
+from wsistore.compress.regions import KeepsUndone, kept, level_pixels
+from wsistore.compress.zarr_store import ReadOnlyStore, TierStore
 from wsistore.errors import IntegrityError, Kind, MissingError, StorageError, UnsupportedError, WsistoreError
 from wsistore.model import Mode
+from wsistore.optional import needing
+from wsistore.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     import xarray
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 Picture = npt.NDArray[np.uint8]
 Loader = Callable[[], Picture]
 """Reads one associated picture, (y, x, c) uint8."""
+_FAR = 2**40
+"""Pixels; farther from the slide nothing is different."""
+_MOST_BYTES = 2**46
+"""Of a call's pixels: beyond what any machine has, and within what NumPy can count."""
 
 
 @contextmanager
@@ -32,6 +42,8 @@ def _reading(name: str, what: str, kind: Kind = Kind.CORRUPT) -> Iterator[None]:
         yield
     except WsistoreError:
         raise
+    except MemoryError as error:
+        raise _too_much(name) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"{name} {what} ({error})."
         raise IntegrityError(msg, kind=kind, remedy="Give a slide, its store or its file.") from error
@@ -42,6 +54,11 @@ def _reading(name: str, what: str, kind: Kind = Kind.CORRUPT) -> Iterator[None]:
         msg = f"{name} {what} ({type(error).__name__}: {str(error)[:200]})."
         remedy = "Give a slide, its store or its file." if kind is Kind.FORMAT_UNKNOWN else "Verify it or get it anew."
         raise IntegrityError(msg, kind=kind, remedy=remedy) from error
+
+
+def _too_much(name: str) -> MissingError:
+    msg = f"More of {name} was asked for at once than there is memory for."
+    return MissingError(msg, remedy="Read it in parts, or a smaller level.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,8 @@ class Slide:
         Loaders of pictures beyond the shared thumbnail, where the private companion may be read.
     close
         Called once by `close`.
+    reopen
+        Opens the same slide once more, in another process too: what the slide pickles as. None: it does not pickle.
 
     Raises
     ------
@@ -100,6 +119,10 @@ class Slide:
 
     """
 
+    threads: int | None = None
+    """How many decode for one call, the caller's own included; None: as many as there are processors. Set it to 1 where
+    many processes read at once, as the workers of a PyTorch `DataLoader` do."""
+
     def __init__(
         self,
         store: Store,
@@ -107,10 +130,13 @@ class Slide:
         *,
         associated: Mapping[str, Loader] | None = None,
         close: Callable[[], None] = lambda: None,
+        reopen: Callable[[], Slide] | None = None,
     ) -> None:
         self.name = name
         self._gate = Gate(name)
-        self._store, self._close = GatedStore(store, self._gate), close
+        self._store, self._close, self._reopen = GatedStore(store, self._gate), close, reopen
+        self._objects = GatedObjects(_objects(store), self._gate)
+        self._kept = kept(far=store if isinstance(store, KeepsUndone) else None)
         try:
             with _reading(name, "is not a slide's OME-Zarr hierarchy", Kind.FORMAT_UNKNOWN):
                 self._open(dict(associated or {}))
@@ -128,6 +154,9 @@ class Slide:
         multiscale = attributes["ome"]["multiscales"][0]
         self._arrays = [self._array(dataset["path"]) for dataset in multiscale["datasets"]]
         self.levels = tuple(_levels(self._arrays, multiscale))
+        self._pixels = [
+            level_pixels(array, n, self._objects, self._kept, self.name) for n, array in enumerate(self._arrays)
+        ]
         magnification = ours.get("magnification")
         self.magnification: float | None = None if magnification is None else float(magnification)
         """Of the objective, e.g. 20.0; None if the source does not say."""
@@ -173,27 +202,59 @@ class Slide:
         Raises
         ------
         MissingError
-            If there is no such level, the size is not positive, or the slide is closed.
+            If there is no such level, the size is not positive or more than fits into memory, or the slide is closed.
         IntegrityError
             If what is stored cannot be decoded.
         StorageError
             If it cannot be reached.
 
         """
+        self._check(level, height, width, 1)
+        where = np.array([[min(max(number, -_FAR), _FAR) for number in (y, x)]], np.int64)
+        with _reading(self.name, f"cannot be decoded in level {level}, {height} × {width} from y {y}, x {x}"):
+            region: Picture = self._pixels[level].read(where, height, width, self.threads)[0]
+        return region
+
+    def read_patches(self, level: int, positions: npt.ArrayLike, height: int, width: int) -> Picture:
+        """Return many regions of one size and level as (n, height, width, channels), of the slide's dtype.
+
+        Faster than as many calls of `read_region`: a tile that several patches show is decoded once, all tiles are
+        fetched together, and all processors decode.
+
+        Parameters
+        ----------
+        level
+            0 is the largest.
+        positions
+            (n, 2) integers: y and x of the top left corners in pixels of that level; what lies outside the slide reads
+            as its background.
+        height, width
+            Size of every patch in pixels of that level.
+
+        Raises
+        ------
+        MissingError
+            If there is no such level, the size is not positive or more than fits into memory, `positions` are not
+            (n, 2) integers, or the slide is closed.
+        IntegrityError
+            If what is stored cannot be decoded.
+        StorageError
+            If it cannot be reached.
+
+        """
+        where = _positions(positions)
+        self._check(level, height, width, len(where))
+        with _reading(self.name, f"cannot be decoded in level {level}, {len(where)} patches of {height} × {width}"):
+            return self._pixels[level].read(where, height, width, self.threads)
+
+    def _check(self, level: int, height: int, width: int, count: int) -> None:
         self._gate.check()
         if not 0 <= level < len(self._arrays) or height <= 0 or width <= 0:
             msg = f"{self.name} has levels 0 to {len(self._arrays) - 1}; asked for level {level}, {height} × {width}."
             raise MissingError(msg, remedy="Ask for a level it has and a positive size.")
         array = self._arrays[level]
-        rows, columns = array.shape[1:]
-        top, left = max(0, y), max(0, x)
-        bottom, right = min(rows, y + height), min(columns, x + width)
-        out = np.full((height, width, array.shape[0]), array.fill_value, array.dtype)
-        if top < bottom and left < right:
-            with _reading(self.name, f"cannot be decoded in level {level}, {height} × {width} from y {y}, x {x}"):
-                pixels = np.asarray(array[:, top:bottom, left:right])
-            out[top - y : bottom - y, left - x : right - x] = np.moveaxis(pixels, 0, -1)
-        return out
+        if count * height * width * array.shape[0] * array.dtype.itemsize > _MOST_BYTES:
+            raise _too_much(self.name)
 
     def to_datatree(self, *, chunks: Any = "auto") -> xarray.DataTree:
         """Return the hierarchy as a lazy `xarray.DataTree`: one node per level, ``image`` (c, y, x) in micrometres.
@@ -209,11 +270,24 @@ class Slide:
         that cannot be decoded it raises what Zarr and the codecs do.
 
         """
-        import xarray as xr  # half a second that most callers do not need
+        with needing("A tree", "client"):
+            import xarray as xr  # half a second that most callers do not need
 
         self._gate.check()
         with _reading(self.name, "cannot be opened as a tree"):
             return xr.open_datatree(self._store, engine="zarr", chunks=chunks, consolidated=False)  # type: ignore[arg-type]
+
+    @property
+    def cache_bytes(self) -> int:
+        """What is kept at most of folds that were undone, and of tiles that were decoded and used in part.
+
+        64 MiB unless it is set; 0 keeps nothing.
+        """
+        return self._kept.chunks.most_bytes
+
+    @cache_bytes.setter
+    def cache_bytes(self, most: int) -> None:
+        self._kept.chunks.resize(max(0, most))
 
     def closing_with(self, close: Callable[[], None]) -> Self:
         """Return the slide; closing it also calls `close`, last."""
@@ -227,6 +301,19 @@ class Slide:
 
         self._close = both
         return self
+
+    def reopening_with(self, reopen: Callable[[], Slide]) -> Self:
+        """Return the slide; `reopen` is what it pickles as."""
+        self._reopen = reopen
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as how to open it: another process opens files and keeps tiles of its own."""
+        self._gate.check()
+        if self._reopen is None:
+            msg = f"{self.name} cannot be sent to another process: it was not opened by a path, URL or key."
+            raise UnsupportedError(msg, kind=Kind.INTERNAL, remedy="Open it by wsistore.open_slide.")
+        return (_reopened, (self._reopen, self.threads, self.cache_bytes))
 
     def close(self) -> None:
         """Free what the slide holds open. May be repeated, and called while other threads read.
@@ -258,6 +345,32 @@ class Slide:
         if not isinstance(found, zarr.Array):
             raise KeyError(path)
         return found
+
+
+def _reopened(reopen: Callable[[], Slide], threads: int | None, cache_bytes: int) -> Slide:
+    slide = reopen()
+    slide.threads, slide.cache_bytes = threads, cache_bytes
+    return slide
+
+
+def _objects(store: Store) -> Objects:
+    """Return the shortest way to a store's objects."""
+    if isinstance(store, Objects):
+        return store  # it knows how to get many at once
+    if isinstance(store, LocalStore):
+        return SyncObjects(TierStore(LocalStorage(store.root), ""))
+    return SyncObjects(store) if isinstance(store, ReadOnlyStore) else AsyncObjects(store)
+
+
+def _positions(positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return positions as (n, 2) int64; `MissingError` if they are no whole numbers, or not that many."""
+    found = np.asarray(positions)
+    if found.size == 0:
+        return np.empty((0, 2), np.int64)
+    if found.ndim != 2 or found.shape[1] != 2 or not np.issubdtype(found.dtype, np.integer):
+        msg = f"Positions of shape {found.shape} and type {found.dtype} are not y and x of patches."
+        raise MissingError(msg, remedy="Give whole numbers of shape (n, 2).")
+    return found.clip(-_FAR, _FAR).astype(np.int64)
 
 
 def _levels(arrays: list[Any], multiscale: Any) -> Iterator[LevelInfo]:

@@ -1,16 +1,11 @@
-"""A zipped hierarchy (``.ozx``) read in place: what is stored uncompressed in it answers ranges without being unpacked.
-
-`zipfile` gives the list of entries; it would read an entry from its start to where one wants to be, which for a tile at
-the end of a shard is the whole shard.
-"""
+"""A zipped hierarchy (``.ozx``) read in place: what is stored uncompressed in it answers ranges as it is."""
 
 from __future__ import annotations
 
 import os
-import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Self
@@ -21,16 +16,11 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 
 from wsistore.client.remote import ranges_ignored, reached
 from wsistore.compress.zarr_store import ReadOnlyStore, cut
-from wsistore.errors import BrokenError, WsistoreError
+from wsistore.compress.zips import Ranges, ZipDirectory
+from wsistore.errors import BrokenError
 from wsistore.slides.boundary import translated
 
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
-_MOST_UNPACKED_BYTES = 256 * 1024 * 1024
-"""An entry that is compressed is unpacked as a whole; sound ones are small."""
 _LIST_BLOCK_BYTES = 64 * 1024
-
-Ranges = Callable[[int, int], bytes]
-"""Gets start and length; may be called from several threads."""
 
 
 class ZippedStore(ReadOnlyStore):
@@ -56,10 +46,7 @@ class ZippedStore(ReadOnlyStore):
         super().__init__()
         self._name, self._file, self._ranges = name, file, ranges
         self._lock = Lock()
-        self._starts: dict[str, int] = {}
-        with _sound(name):
-            self._zip = zipfile.ZipFile(file)
-        self._entries = {entry.filename: entry for entry in self._zip.infolist() if not entry.is_dir()}
+        self._directory = ZipDirectory(file, ranges, partial(_broken, name))
 
     @classmethod
     def local(cls, path: Path) -> Self:
@@ -135,41 +122,25 @@ class ZippedStore(ReadOnlyStore):
     @override
     def close(self) -> None:
         """Close the file. May be repeated."""
-        self._zip.close()
+        self._directory.close()
         self._file.close()
         super().close()
 
     @override
     def read(self, key: str, request: ByteRequest | None) -> bytes | None:
-        entry = self._entries.get(key)
+        entry = self._directory.entries.get(key)
         if entry is None:
             return None
         if entry.compress_type != zipfile.ZIP_STORED:
-            return cut(self._unpacked(entry), request)
+            with self._lock:
+                data = self._directory.unpacked(entry)
+            return cut(data, request)
         start, stop = _bounds(request, entry.file_size)
-        return self._ranges(self._start(entry) + start, stop - start) if start < stop else b""
+        return self._ranges(self._directory.start(entry) + start, stop - start) if start < stop else b""
 
     @override
     def names(self, prefix: str) -> Iterable[str]:
-        return (name for name in self._entries if name.startswith(prefix))
-
-    def _start(self, entry: zipfile.ZipInfo) -> int:
-        """Return where an entry's bytes start: behind a header whose length only the header itself tells."""
-        known = self._starts.get(entry.filename)
-        if known is None:
-            header = self._ranges(entry.header_offset, _LOCAL_HEADER.size)
-            if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
-                raise _broken(self._name, f"the entry {entry.filename} is not where it should be")
-            name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)[-2:]
-            known = entry.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-            self._starts[entry.filename] = known
-        return known
-
-    def _unpacked(self, entry: zipfile.ZipInfo) -> bytes:
-        if entry.file_size > _MOST_UNPACKED_BYTES:
-            raise _broken(self._name, f"the entry {entry.filename} is compressed and {entry.file_size} bytes large")
-        with self._lock, _sound(self._name):
-            return self._zip.read(entry)
+        return (name for name in self._directory.entries if name.startswith(prefix))
 
 
 def _bounds(request: ByteRequest | None, size: int) -> tuple[int, int]:
@@ -179,17 +150,6 @@ def _bounds(request: ByteRequest | None, size: int) -> tuple[int, int]:
     if isinstance(request, SuffixByteRequest):
         return max(0, size - request.suffix), size
     return (request.offset if isinstance(request, OffsetByteRequest) else 0), size
-
-
-@contextmanager
-def _sound(name: str) -> Iterator[None]:
-    """Turn what `zipfile` raises on damaged files into `BrokenError`."""
-    try:
-        yield
-    except (WsistoreError, OSError):
-        raise
-    except Exception as error:  # damaged entries raise what their codecs like
-        raise _broken(name, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _broken(name: str, what: str) -> BrokenError:
