@@ -5,20 +5,33 @@ So it is after the catalogue was put back from a backup that was made while the 
 
 from __future__ import annotations
 
-from wsistore.catalog.records import Attempt, CopyRecord, SlideRecord, SourceRecord
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wsistore.catalog.records import Attempt, AttemptKind, CopyRecord, SlideRecord, SourceRecord
+from wsistore.catalog.reencodes import COPIES
+from wsistore.compress.archive import open_stored
 from wsistore.compress.companion import Companion
 from wsistore.compress.keys import Place
-from wsistore.compress.reader import StoredSlide
 from wsistore.errors import IntegrityError
 from wsistore.events import EventKind, NewEvent
+from wsistore.model import Preset
+from wsistore.ops.drop_rules import drop_rule
 from wsistore.ops.site import Site
 from wsistore.storage.base import Storage
 from wsistore.tiers import commits
 from wsistore.tiers.commits import Commit, encode
 
 
-def find_commit(site: Site, storage: Storage, place: Place) -> Commit | None:
-    """Return the commit that names an attempt, if there is one on its tier.
+def find_commit(site: Site, tier: str, place: Place, there: Sequence[str] | None = None) -> Commit | None:
+    """Return the commit that names an attempt, if there is one on the tier.
+
+    Parameters
+    ----------
+    site, tier, place
+        The attempt.
+    there
+        The keys of the slide's commits on the tier, if they were just listed.
 
     Raises
     ------
@@ -26,8 +39,14 @@ def find_commit(site: Site, storage: Storage, place: Place) -> Commit | None:
         If that cannot be told: a commit of the slide that the catalogue does not know cannot be read.
 
     """
-    known = {copy.commit_key for copy in site.catalog.copies(place.slide) if copy.attempt != place.attempt}
-    for key in commits.find(storage, place.slide):
+    storage = site.tier(tier)
+    keys = list(commits.find(storage, place.slide)) if there is None else there
+    if not keys:
+        return None
+    copies = site.catalog.copies(place.slide, with_past=True)
+    # The same key in another tier is another commit.
+    known = {copy.commit_key for copy in copies if copy.tier == tier and copy.attempt != place.attempt}
+    for key in keys:
         if key in known:  # another attempt's: it need not be whole to tell that
             continue
         commit = commits.read(storage, key)
@@ -50,23 +69,47 @@ def adopt(site: Site, seen: Attempt, storage: Storage, commit: Commit) -> None:
         If the companion cannot be read, or is not what the commit says.
 
     """
-    companion = StoredSlide(storage, commit.place).companion
+    companion = open_stored(storage, commit.place, packed=commit.preset is Preset.PACK).companion
     if (commit.slide, companion.fingerprint) != (seen.slide, commit.fingerprint):
         msg = f"{commit.key} in {storage.url} is of another content than the companion of attempt {commit.attempt}."
         raise IntegrityError(msg, remedy="Find out who wrote there.")
-    copy = copy_record(seen.tier, commit)
-    detail = {**copy_detail(copy), "source": commit.fingerprint, "adopted": True}
+    encoding, fallbacks = encoding_of(companion)
+    copy = copy_record(seen.tier, commit, encoding=encoding, fallbacks=fallbacks)
+    detail = {**copy_detail(copy, commit.version), "source": commit.fingerprint, "adopted": True}
+    if seen.kind in COPIES:
+        kind = EventKind.REENCODED if seen.kind is AttemptKind.REENCODE else EventKind.COPIED
+        site.catalog.adopt_reencode(
+            seen,
+            fingerprint=commit.fingerprint,
+            version=commit.version,
+            copy=copy,
+            event=NewEvent(kind, site.actor, detail),
+            rule=drop_rule(site, {other.tier for other in site.catalog.to_drop(seen)}, via=seen.attempt),
+        )
+        return
     site.catalog.adopt(
         seen,
-        slide=_slide_record(commit, companion),
-        source=SourceRecord(n=commit.number, files=companion.files, path=""),
+        slide=slide_record(commit, companion),
+        source=SourceRecord(n=commit.version, files=companion.files, path=""),
         copy=copy,
         event=NewEvent(EventKind.INGESTED, site.actor, detail),
     )
 
 
-def copy_record(tier: str, commit: Commit) -> CopyRecord:
-    """Return what the catalogue keeps of a copy, from its commit."""
+def next_number(site: Site, attempt: Attempt) -> int:
+    """Return the number of the commit that an attempt is to write: higher than all that its slide had in the tier."""
+    there = commits.next_number(site.tier(attempt.tier), attempt.slide)
+    return max(there, site.catalog.last_number(attempt.slide, attempt.tier) + 1)
+
+
+def copy_record(
+    tier: str,
+    commit: Commit,
+    *,
+    encoding: Mapping[str, Any] | None = None,
+    fallbacks: Mapping[str, int] | None = None,
+) -> CopyRecord:
+    """Return what the catalogue keeps of a copy, from its commit and what is known of its encoding."""
     body = encode(commit)
     return CopyRecord(
         tier=tier,
@@ -78,14 +121,27 @@ def copy_record(tier: str, commit: Commit) -> CopyRecord:
         verified_at=commit.verified_at,
         commit_key=commit.key,
         commit_body=body.decode(),
+        fallbacks=dict(fallbacks or {}),
+        encoding=dict(encoding or {}),
     )
 
 
-def copy_detail(copy: CopyRecord) -> dict[str, str | int]:
+def encoding_of(companion: Companion) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+    """Return the settings and the fallbacks of a copy's encoding, from the last entry of its history."""
+    last = companion.history[-1] if companion.history else {}
+    encoding, fallbacks = last.get("encoding"), last.get("fallbacks")
+    return (
+        encoding if isinstance(encoding, dict) else {},
+        {str(key): n for key, n in fallbacks.items() if isinstance(n, int)} if isinstance(fallbacks, dict) else {},
+    )
+
+
+def copy_detail(copy: CopyRecord, version: int) -> dict[str, Any]:
     """Return what the event of an ingest says of its copy."""
     return {
         "tier": copy.tier,
-        "version": copy.n,
+        "preset": str(copy.preset),
+        "version": version,
         "commit": copy.commit_key,
         "bytes_stored": copy.bytes_stored,
         "objects": copy.objects,
@@ -94,7 +150,8 @@ def copy_detail(copy: CopyRecord) -> dict[str, str | int]:
     }
 
 
-def _slide_record(commit: Commit, companion: Companion) -> SlideRecord:
+def slide_record(commit: Commit, companion: Companion) -> SlideRecord:
+    """Return what commit and companion tell of a slide."""
     height, width = companion.levels[0] if companion.levels else (0, 0)
     first = companion.files[0].name if companion.files else commit.slide
     return SlideRecord(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +15,13 @@ from pathlib import Path
 from PIL import Image
 
 from wsistore.compress import recode
+from wsistore.compress.archive import PackedView, proven_blocks
 from wsistore.compress.reader import StoredSlide
+from wsistore.compress.zips import Entry, write_ozx
 from wsistore.errors import (
     BrokenError,
     InputError,
-    IntegrityError,
     Kind,
-    ObjectMissingError,
     UnsupportedError,
     WsistoreError,
 )
@@ -37,7 +35,6 @@ from wsistore.storage.base import Storage
 from wsistore.units import MIB
 
 _SUFFIXES = (".ome.zarr", ".zarr", ".ozx")
-_REMEDY = "Run 'wsistore verify', and export from another copy."
 
 
 class ExportCodec(StrEnum):
@@ -132,6 +129,7 @@ def export(
                 shutil.rmtree(private, ignore_errors=True)
             raise
     detail = {"tier": copy.tier, "codec": str(codec), "bytes": size, "private": with_private}
+    detail |= {"bytes_read": sum(record.size_bytes for record in records), "objects": len(records)}
     site.note(key, EventKind.EXPORTED, detail)
     seconds = site.clock.monotonic_seconds() - started
     return Exported(key, str(target), codec, size, None if private is None else str(private), seconds)
@@ -196,36 +194,32 @@ def _write_store(
         return
     if codec is ExportCodec.JPEG:
         recode.jpeg_only(stored)
-    for record in records:
-        path = folder / record.key.removeprefix(stored.place.store)
+    for name, blocks in _hierarchy(stored, records):
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:
-            for block in _proven_blocks(stored.storage, record):
+            for block in blocks:
                 out.write(block)
                 progress(len(block))
     if codec is ExportCodec.JPEG:
         recode.unfold(stored, folder)
 
 
+def _hierarchy(stored: StoredSlide, records: Sequence[ObjectRecord]) -> Iterator[tuple[str, Iterator[memoryview]]]:
+    """Yield the names of the store's objects, and their blocks, which are proven at the latest when they end."""
+    prefix, storage = stored.place.store, stored.storage
+    if not isinstance(storage, PackedView):
+        yield from ((record.key.removeprefix(prefix), proven_blocks(storage, record)) for record in records)
+        return
+    _prove(storage, records)
+    for info in storage.list(prefix):
+        yield info.key.removeprefix(prefix), storage.stream(info.key, block_bytes=MIB)
+
+
 def _prove(storage: Storage, records: Sequence[ObjectRecord]) -> None:
     for record in records:
-        for _ in _proven_blocks(storage, record):
+        for _ in proven_blocks(storage, record):
             pass
-
-
-def _proven_blocks(storage: Storage, record: ObjectRecord) -> Iterator[memoryview]:
-    """Yield an object's blocks; raise at the end if they are not what the commit recorded."""
-    digest = hashlib.sha256()
-    try:
-        for block in storage.stream(record.key):
-            digest.update(block)
-            yield block
-    except ObjectMissingError as error:
-        msg = f"{record.key} is missing from {storage.url}."
-        raise IntegrityError(msg, remedy=_REMEDY) from error
-    if digest.hexdigest() != record.sha256:
-        msg = f"{record.key} in {storage.url} is not what was recorded of it."
-        raise IntegrityError(msg, remedy=_REMEDY)
 
 
 @contextmanager
@@ -241,21 +235,15 @@ def _decoding(key: str) -> Iterator[None]:
 
 
 def _zip(folder: Path, out: io.FileIO) -> None:
-    """Pack a hierarchy as OME-Zarr's RFC-9 recommends.
+    """Pack a hierarchy; equal ones give equal files."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    write_ozx(out, [Entry(p.relative_to(folder).as_posix(), p.stat().st_size, _blocks(p)) for p in files])
 
-    Stored entries in ZIP64; every zarr.json before all else, breadth first, the root's at the very first; a comment
-    that says so.
-    """
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    files.sort(key=lambda path: (path.name != "zarr.json", len(path.parts) if path.name == "zarr.json" else 0))
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        comment = {"ome": {"version": "0.5", "zipFile": {"centralDirectory": {"jsonFirst": True}}}}
-        archive.comment = json.dumps(comment).encode() + b"\0"
-        for path in files:
-            entry = zipfile.ZipInfo(path.as_posix())  # with no time of its own: equal stores give equal files
-            entry.external_attr = 0o644 << 16
-            with (folder / path).open("rb") as data, archive.open(entry, "w", force_zip64=True) as packed:
-                shutil.copyfileobj(data, packed, MIB)
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as data:
+        while block := data.read(MIB):
+            yield block
 
 
 def _write_private(site: Site, key: str, stored: StoredSlide, folder: Path) -> None:

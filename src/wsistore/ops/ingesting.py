@@ -6,22 +6,25 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 
 from wsistore import __version__
-from wsistore.catalog.claims import AlreadyClaimed
-from wsistore.catalog.records import Attempt, CopyRow, SlideRecord, SourceRecord
+from wsistore.catalog.claims import AlreadyClaimed, NumberTaken, SeriesClaimed
+from wsistore.catalog.records import Attempt, CopyRecord, CopyRow, SlideRecord, SourceRecord
+from wsistore.catalog.reencodes import COPIES
 from wsistore.clock import iso
+from wsistore.compress.head_start import HeadStart
 from wsistore.compress.keys import Place
 from wsistore.compress.source_bytes import SourceBytes
 from wsistore.compress.verify import verify_copy
 from wsistore.compress.writer import Draft, write_slide
-from wsistore.errors import ConflictError, IncompleteError, WsistoreError
+from wsistore.errors import BrokenError, ConflictError, IncompleteError, MissingError, WsistoreError
 from wsistore.events import EventKind, NewEvent
 from wsistore.model import Evidence, FileRecord, Preset, fingerprint, random_key
-from wsistore.ops.adopting import copy_record
+from wsistore.ops.adopting import copy_record, next_number
 from wsistore.ops.attempts import LEASE, finish, give_up, give_up_own
+from wsistore.ops.pulse import Pulse
 from wsistore.ops.results import IngestResult, IngestStatus
+from wsistore.ops.room import Room
 from wsistore.ops.site import Site
 from wsistore.ops.sources import RescanError, checker_of, naming, open_at_rest
 from wsistore.ops.stored import sound_copy
@@ -31,32 +34,13 @@ from wsistore.tiers.commits import Commit
 Progress = Callable[[str, int, int, str], None]
 """Gets the phase (``write``, ``verify``), the source bytes just dealt with, the source's size, and its path."""
 
+_TURNS = 4
+"""How often a source is begun anew, because it must be scanned whole or its series came in meanwhile."""
 _WAIT_SECONDS = 0.2
 _WAIT_TURNS = 300
 """How long to wait for another process that is committing the same content: a minute."""
-_PULSE_SECONDS = 60.0
-"""How often a long ingest moves the end of its lease."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Pulse:
-    """Passes progress on and keeps an attempt's lease while there is progress, from whatever thread it is told."""
-
-    def __init__(self, site: Site, attempt: Attempt, tell: Callable[[str, int], None]) -> None:
-        self._site, self._attempt, self._tell = site, attempt.attempt, tell
-        self._lock = Lock()
-        self._next = site.clock.monotonic_seconds() + _PULSE_SECONDS
-
-    def __call__(self, phase: str, done: int) -> None:
-        self._tell(phase, done)
-        with self._lock:
-            now = self._site.clock.monotonic_seconds()
-            is_due = now >= self._next
-            if is_due:
-                self._next = now + _PULSE_SECONDS
-        if is_due:
-            self._site.catalog.extend_lease(self._attempt, self._site.clock.now() + LEASE)
 
 
 def ingest_one(
@@ -88,28 +72,48 @@ def ingest_one(
         If the source cannot be kept, or `metadata` contradicts what is known.
     ConflictError
         If the source is being written or changed, or another process is at the same content for too long.
+    SiteError
+        If the tier takes no new copies (`Kind.TIER_CLOSED`).
     StorageError
-        If the tier fails.
+        If the tier fails, or would hold more than its capacity (`Kind.CAPACITY_EXCEEDED`).
     IntegrityError
         If what was read back was not what had been written. In every case nothing of the slide is visible, and what
         was written is removed, now or by the next recovery.
 
     """
     started = site.clock.monotonic_seconds()
-    source = open_at_rest(path, scan_all=False)
-    try:
-        result = _take_in(site, path, source, tier, metadata or {}, progress)
-    except RescanError:
-        result = _take_in(site, path, open_at_rest(path, scan_all=True), tier, metadata or {}, progress)
-    return replace(result, seconds=site.clock.monotonic_seconds() - started)
+    scan_all = False
+    for _ in range(_TURNS):
+        try:
+            with HeadStart(path) as ahead, Room(site, tier) as room:
+                source = open_at_rest(path, scan_all=scan_all)
+                result = _take_in(site, path, source, ahead, room, tier, metadata or {}, progress)
+            result = replace(result, warnings=(*result.warnings, *room.warnings))
+            return replace(result, seconds=site.clock.monotonic_seconds() - started)
+        except RescanError as found:
+            if scan_all:
+                msg = f"{found.where} carries what it did not when the file was scanned: it was changed, or is damaged."
+                raise BrokenError(msg, remedy="Copy the file again from the scanner, and run again.") from None
+            scan_all = True
+        except SeriesClaimed as claimed:
+            _wait_until_through(site, claimed)
+    msg = f"Other processes are taking in the series of {path}."
+    raise ConflictError(msg, remedy="Run again when they have ended.")
 
 
 def _take_in(
-    site: Site, path: Path, source: Source, tier: str, metadata: Mapping[str, str], progress: Progress
+    site: Site,
+    path: Path,
+    source: Source,
+    ahead: HeadStart,
+    room: Room,
+    tier: str,
+    metadata: Mapping[str, str],
+    progress: Progress,
 ) -> IngestResult:
     storage = site.tier(tier)
     size = sum(file.size_bytes for file in source.files)
-    known = _hash_if_likely_known(site, source, size)
+    known = _hash_if_likely_known(site, source, size, ahead)
     if known is not None:
         found = site.catalog.find_current(fingerprint(known))
         if found is not None:
@@ -118,8 +122,9 @@ def _take_in(
                 return _exists(site, path, copy, metadata)
             _log.warning("slide %s has no good copy left; %s is taken in anew", found.slide, path)
     slide, version = _identity(site, path, source, known)
+    room.take(str(path), size)
     attempt = site.catalog.begin_attempt(slide, tier, site.owner, site.clock.now() + LEASE)
-    pulse = _Pulse(site, attempt, lambda phase, done: progress(phase, done, size, str(path)))
+    pulse = Pulse(site, attempt, lambda phase, done: progress(phase, done, size, str(path)))
     try:
         with naming(path, source):
             draft = write_slide(
@@ -129,6 +134,7 @@ def _take_in(
                 history=[_history(site)],
                 check=lambda level: checker_of(source, level),
                 progress=lambda done: pulse("write", done),
+                ahead=ahead,
             )
         verify_copy(
             storage,
@@ -161,12 +167,12 @@ def _history(site: Site) -> dict[str, str]:
     }
 
 
-def _hash_if_likely_known(site: Site, source: Source, size: int) -> tuple[FileRecord, ...] | None:
+def _hash_if_likely_known(site: Site, source: Source, size: int, ahead: HeadStart) -> tuple[FileRecord, ...] | None:
     """Hash the source first where the catalogue has one of its size or series: then it is likely to be known."""
     in_series = source.series is not None and site.catalog.current_of_series(source.series)
     if not in_series and not site.catalog.has_source_of_size(size):
         return None
-    with SourceBytes(source.files) as files:
+    with SourceBytes(source.files, ahead) as files:
         records = files.hash_files(lambda _: None)
         files.check_unchanged()
     return records
@@ -212,21 +218,15 @@ def _commit(
     version: int,
     metadata: Mapping[str, str],
 ) -> IngestResult:
-    commit = _commit_of(site, source, attempt, draft, version)
-    copy = copy_record(attempt.tier, commit)
-    before = version - 1 if version > 1 else None
+    content, before = fingerprint(draft.files), version - 1 if version > 1 else None
     try:
-        site.catalog.claim(
-            attempt.attempt,
-            fingerprint=commit.fingerprint,
-            slide=_slide_record(path, source, attempt.slide, commit.bytes_source, metadata),
-            source=SourceRecord(n=version, files=draft.files, path=str(path)),
-            copy=copy,
-            supersedes=before,
-        )
+        copy = _claim(site, path, source, attempt, draft, version, metadata)
+    except SeriesClaimed as claimed:
+        give_up_own(site, attempt, f"slide {claimed.slide} has instances of the same series")
+        raise
     except AlreadyClaimed as claimed:
         give_up_own(site, attempt, f"slide {claimed.slide} has the same content")
-        found = sound_copy(site, _wait_for(site, path, commit.fingerprint, claimed))
+        found = sound_copy(site, _wait_for(site, path, content, claimed))
         if found is None:
             msg = f"Another process just failed to commit the content of {path}, of which no good copy is left."
             raise ConflictError(msg, remedy="Run again.") from claimed
@@ -240,9 +240,10 @@ def _commit(
         source=str(path),
         status=IngestStatus.INGESTED,
         mode=source.mode,
-        bytes_source=commit.bytes_source,
+        bytes_source=sum(file.size_bytes for file in draft.files),
         bytes_stored=copy.bytes_stored,
         objects=copy.objects,
+        preset=copy.preset,
         verified_at=copy.verified_at,
         tier=attempt.tier,
         warnings=(*source.warnings, *((source.mode_reason,) if source.mode_reason else ())),
@@ -250,10 +251,52 @@ def _commit(
     )
 
 
-def _commit_of(site: Site, source: Source, attempt: Attempt, draft: Draft, version: int) -> Commit:
+def _claim(
+    site: Site,
+    path: Path,
+    source: Source,
+    attempt: Attempt,
+    draft: Draft,
+    version: int,
+    metadata: Mapping[str, str],
+) -> CopyRecord:
+    """Claim the content; another copy of the slide that is just being committed is waited for."""
+    for _ in range(_WAIT_TURNS):
+        commit = _commit_of(site, source, attempt, draft, version, next_number(site, attempt))
+        copy = copy_record(attempt.tier, commit)
+        try:
+            site.catalog.claim(
+                attempt.attempt,
+                fingerprint=commit.fingerprint,
+                slide=_slide_record(path, source, attempt.slide, commit.bytes_source, metadata),
+                source=SourceRecord(n=version, files=draft.files, path=str(path)),
+                copy=copy,
+                supersedes=version - 1 or None,
+            )
+        except NumberTaken:
+            continue
+        except AlreadyClaimed as claimed:
+            if not _is_copy(site, claimed):
+                raise
+            site.clock.sleep(_WAIT_SECONDS)
+        else:
+            return copy
+    msg = f"Copies of slide {attempt.slide} are being re-encoded all the time."
+    raise ConflictError(msg, remedy="Run again when that has ended.")
+
+
+def _is_copy(site: Site, claimed: AlreadyClaimed) -> bool:
+    try:
+        return site.catalog.attempt(claimed.attempt).kind in COPIES
+    except MissingError:
+        return False
+
+
+def _commit_of(site: Site, source: Source, attempt: Attempt, draft: Draft, version: int, number: int) -> Commit:
     return Commit(
         slide=attempt.slide,
-        number=version,
+        number=number,
+        version=version,
         attempt=attempt.attempt,
         mode=source.mode,
         preset=Preset.KEEP,
@@ -291,18 +334,22 @@ def _wait_for(site: Site, path: Path, content: str, claimed: AlreadyClaimed) -> 
         If that takes too long, or that attempt came to nothing, or was of another version of the slide.
 
     """
-    for _ in range(_WAIT_TURNS):
-        # Asked in this order: a claim that is no longer open has either become current before, or never will. While it
-        # is open, what is current may be what it is to repair.
-        is_open = any(attempt.attempt == claimed.attempt for attempt in site.catalog.open_attempts())
-        if not is_open:
-            found = site.catalog.find_current(content)
-            if found is not None:
-                return found.slide
-            break
-        site.clock.sleep(_WAIT_SECONDS)
+    # While it is open, what is current may be what it is to repair.
+    if _wait_until_through(site, claimed):
+        found = site.catalog.find_current(content)
+        if found is not None:
+            return found.slide
     msg = f"Another process was just committing the content of {path}, or another version of it."
     raise ConflictError(msg, remedy="Run again: if it died, its work is finished or undone then.")
+
+
+def _wait_until_through(site: Site, claimed: AlreadyClaimed) -> bool:
+    """Wait until a claim is no longer open: it has become current then, or never will; say whether that came to be."""
+    for _ in range(_WAIT_TURNS):
+        if not any(attempt.attempt == claimed.attempt for attempt in site.catalog.open_attempts()):
+            return True
+        site.clock.sleep(_WAIT_SECONDS)
+    return False
 
 
 def _exists(site: Site, path: Path, copy: CopyRow, metadata: Mapping[str, str]) -> IngestResult:
@@ -320,6 +367,7 @@ def _exists(site: Site, path: Path, copy: CopyRow, metadata: Mapping[str, str]) 
         bytes_source=row.bytes_source,
         bytes_stored=copy.bytes_stored,
         objects=copy.objects,
+        preset=copy.preset,
         verified_at=copy.verified_at,
         tier=copy.tier,
     )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from wsistore.errors import ConflictError, Kind, SiteError, WsistoreError
+from wsistore.errors import ConflictError, WsistoreError
+from wsistore.execute import Executor
+from wsistore.model import Preset
 from wsistore.ops.attempts import recover
+from wsistore.ops.drop_rules import too_few_copies
 from wsistore.ops.ingesting import Progress, ingest_one
 from wsistore.ops.metadata import Metadata
-from wsistore.ops.results import Failure, IngestResult, IngestStatus, VerifyResult
-from wsistore.ops.site import Site
+from wsistore.ops.preset_tiers import encoded
+from wsistore.ops.results import HOPELESS, Failure, IngestResult, IngestStatus, VerifyResult
+from wsistore.ops.site import Site, read_only_error
 from wsistore.ops.verifying import verify
 from wsistore.slides.registry import find_slides
-
-_HOPELESS = frozenset({Kind.STORAGE_FULL, Kind.STORAGE_DENIED, Kind.TIER_MISSING, Kind.SITE_READ_ONLY})
-"""What stops a whole run: the next slide would fail for the same reason."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +33,13 @@ def ingest(
     recursive: bool = False,
     jobs: int | None = None,
     metadata: Metadata | None = None,
+    executor: Executor | None = None,
     found: Callable[[int], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Iterator[IngestResult]:
     """Take in all slides at and under `paths`, several at a time.
+
+    They come in as the scanner wrote them; in a tier of another preset each is then encoded anew, in place.
 
     Parameters
     ----------
@@ -50,6 +55,8 @@ def ingest(
         How many at a time; by default as the settings say.
     metadata
         What the site says of the slides.
+    executor
+        Encodes where the tier has another preset; by default Dask, started when it is first needed.
     found
         Gets the number of slides found, once, before the first is taken in.
     progress
@@ -72,14 +79,17 @@ def ingest(
 
     """
     if site.catalog.read_only:
-        raise _read_only(site)
+        raise read_only_error(site)
     chosen = tier or site.settings.tiers[0].name
     site.tier(chosen)
     recover(site)
     sources = list(_sources(paths, recursive))
     if metadata is not None:
         metadata.check([source for source in sources if isinstance(source, Path)])
-    return _run(site, sources, chosen, jobs or site.jobs, metadata, found, progress)
+    results = _run(site, sources, chosen, jobs or site.jobs, metadata, found, progress)
+    if site.tier_settings(chosen).preset is Preset.KEEP:
+        return results
+    return encoded(site, results, chosen, jobs, executor)
 
 
 def _sources(paths: Iterable[Path], recursive: bool) -> Iterator[Path | IngestResult]:
@@ -128,7 +138,7 @@ def _run(
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for task in done:
                     result = task.result()
-                    if result.error is not None and result.error.kind in _HOPELESS:
+                    if result.error is not None and result.error.kind in HOPELESS:
                         hopeless = result.error
                     yield result
         finally:
@@ -141,7 +151,7 @@ def _one(site: Site, path: Path, tier: str, metadata: Metadata | None, progress:
     started = site.clock.monotonic_seconds()
     try:
         said: Mapping[str, str] = metadata.of(path) if metadata is not None else {}
-        return ingest_one(site, path, tier=tier, metadata=said, progress=progress)
+        return _with_shortage(site, ingest_one(site, path, tier=tier, metadata=said, progress=progress))
     except WsistoreError as error:
         return _failed(path, error, tier, site.clock.monotonic_seconds() - started)
     except Exception as error:  # one slide's surprise must not keep the others out
@@ -150,9 +160,10 @@ def _one(site: Site, path: Path, tier: str, metadata: Metadata | None, progress:
         return _failed(path, unknown, tier, site.clock.monotonic_seconds() - started)
 
 
-def _read_only(site: Site) -> SiteError:
-    msg = f"The site {site.folder} is opened for reading only."
-    return SiteError(msg, kind=Kind.SITE_READ_ONLY, remedy="Open it for writing, or work where it can be written.")
+def _with_shortage(site: Site, result: IngestResult) -> IngestResult:
+    """Say where a slide should have more copies than it has."""
+    short = too_few_copies(site, result.slide) if result.slide is not None else ""
+    return replace(result, warnings=(*result.warnings, short)) if short else result
 
 
 def _failed(path: Path, error: WsistoreError, tier: str | None = None, seconds: float = 0.0) -> IngestResult:

@@ -6,24 +6,26 @@ import io
 import os
 import tempfile
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
 from wsistore.client import opening
 from wsistore.client.slide import Slide
+from wsistore.compress.archive import PackedView
 from wsistore.compress.extents import map_source
+from wsistore.compress.keys import Place
 from wsistore.compress.reader import StoredSlide
 from wsistore.compress.source_file import open_view
 from wsistore.compress.zarr_store import TierStore
-from wsistore.errors import InputError, Kind, MissingError, SiteError, UnsupportedError
-from wsistore.model import Mode
+from wsistore.errors import InputError, Kind, MissingError, SiteError, StorageError, UnsupportedError
+from wsistore.model import Mode, Preset
 from wsistore.ops.restoring import source_blocks
 from wsistore.ops.site import Site
-from wsistore.ops.stored import commit_of, open_copy, safe_target, site_or_default
+from wsistore.ops.stored import commit_of, current_copies, open_copy, place_of, safe_target, site_or_default
 from wsistore.ops.targets import translated
 from wsistore.slides.registry import open_source as open_vendor_source
-from wsistore.storage.base import SupportsLocalPath
+from wsistore.storage.base import Storage, SupportsLocalPath
 
 
 def open_slide(path_or_url_or_id: str | Path, *, site: Site | None = None) -> Slide:
@@ -72,17 +74,50 @@ def open_slide(path_or_url_or_id: str | Path, *, site: Site | None = None) -> Sl
 def open_stored(site: Site, slide: str) -> Slide:
     """Open a slide of a site, with label and macro from its companion."""
     key = site.catalog.resolve(slide)
-    copy, storage, stored = open_copy(site, key)
+    try:
+        copy, _, stored = open_copy(site, key)
+    except StorageError as error:
+        if error.kind is not Kind.KEY_DESTROYED:
+            raise
+        return _open_pixels(site, key, error)
+    required = frozenset(record.key for record in commit_of(copy).objects)
+    # Through `stored.storage`: in a packed copy the objects lie within others.
+    return _opened(stored, stored.storage, key, required)
+
+
+def _open_pixels(site: Site, key: str, error: StorageError) -> Slide:
+    """Open a slide whose companion was erased: its store is whole, and all that there is."""
+    copy = current_copies(site, key)[0]
+    commit = commit_of(copy)
+    if commit.mode is Mode.WHOLE:
+        raise error  # its pixels were in the companion
+    place, storage = place_of(copy), site.tier(copy.tier)
+    view = PackedView(storage, place) if copy.preset is Preset.PACK else storage
+    return _pixels(view, place, key, frozenset(record.key for record in commit.objects))
+
+
+def _pixels(storage: Storage, place: Place, key: str, required: frozenset[str]) -> Slide:
+    reopen = partial(_pixels, storage, place, key, required)
+    return Slide(TierStore(storage, place.store, required=required), key, reopen=reopen)
+
+
+def _opened(stored: StoredSlide, storage: Storage, key: str, required: frozenset[str]) -> Slide:
+    reopen = partial(_reopen, storage, stored.place, key, required)
     if stored.companion.mode is Mode.WHOLE:
-        return _open_whole(stored, key)
+        return _open_whole(stored, key).reopening_with(reopen)
     mapped = cache(lambda: map_source(stored))  # reads every shard's index: only for those who want a picture
 
     def open_file(index: int) -> BinaryIO:
         return open_view(stored, mapped(), index)
 
     pictures = opening.loaders(stored.companion.associated, open_file)
-    required = [record.key for record in commit_of(copy).objects]
-    return Slide(TierStore(storage, stored.place.store, required=required), key, associated=pictures)
+    store = TierStore(storage, stored.place.store, required=required)
+    return Slide(store, key, associated=pictures, reopen=reopen)
+
+
+def _reopen(storage: Storage, place: Place, key: str, required: frozenset[str]) -> Slide:
+    """Open a copy in another process, which asks its tier only: it may not see the site."""
+    return _opened(StoredSlide(storage, place), storage, key, required)
 
 
 def open_source(slide: str, name: str | None = None, *, site: Site | None = None) -> io.BufferedReader:
@@ -137,7 +172,8 @@ def _place_file(stored: StoredSlide, number: int, target: Path) -> None:
     storage, key = stored.storage, stored.place.source(number)
     with translated(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if storage.properties.local_files and isinstance(storage, SupportsLocalPath):
+        as_it_is = stored.companion.skeleton is None
+        if as_it_is and storage.properties.local_files and isinstance(storage, SupportsLocalPath):
             target.symlink_to(storage.local_path(key).resolve())
             return
         with target.open("wb") as out:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wsistore.compress.extents import SourceMap, map_source
 from wsistore.compress.reader import StoredSlide
-from wsistore.compress.source_file import SourceFileView
-from wsistore.errors import ConflictError, IntegrityError, Kind
+from wsistore.compress.source_file import file_blocks
+from wsistore.compress.threads import processors, shared_pool
+from wsistore.compress.unfolding import Undone, Unfolding, needs_of
+from wsistore.errors import ConflictError, IntegrityError, Kind, ObjectMissingError
 from wsistore.events import EventKind
 from wsistore.ops.site import Site
 from wsistore.ops.stored import open_copy, safe_target
 from wsistore.ops.targets import new_file, translated
+from wsistore.storage.base import Span
 from wsistore.units import MIB
 
+_REMEDY = "Run 'wsistore verify', and restore from another copy."
 _AHEAD = 4
 """Blocks that may be read before they are hashed: hashing is the slower part."""
 _BLOCK_BYTES = 4 * MIB
@@ -75,31 +80,72 @@ def restore(site: Site, slide: str, folder: Path, *, progress: Callable[[int], N
     targets = [safe_target(folder, file.name) for file in stored.companion.files]
     present = [_is_there(stored, number, target) for number, target in enumerate(targets)]
     written = 0
-    for number, target in enumerate(targets):
-        if not present[number]:
-            _write_file(stored, source, number, target, progress)
+    absent = [number for number, is_present in enumerate(present) if not is_present]
+    with unfolding_of(stored, source, absent) as unfolding:
+        for number in absent:
+            blocks = source_blocks(stored, source, number, unfolding)
+            _write_file(stored, number, blocks, targets[number], progress)
             written += stored.companion.files[number].size_bytes
-    detail = {"tier": copy.tier, "files": len(targets), "bytes": written}
+    read = {"bytes_read": copy.bytes_stored, "objects": copy.objects} if absent else {}
+    detail = {"tier": copy.tier, "files": len(targets), "bytes": written, **read}
     site.note(key, EventKind.RESTORED, detail)
     seconds = site.clock.monotonic_seconds() - started
     return Restored(key, copy.tier, tuple(str(target) for target in targets), written, seconds)
 
 
-def source_blocks(stored: StoredSlide, source: SourceMap, number: int) -> Iterator[bytes]:
-    """Yield one file of a stored slide from start to end, in blocks of some size, however finely it is stored."""
-    view = SourceFileView(stored, source, number)
-    position, size = 0, stored.companion.files[number].size_bytes
+def source_blocks(
+    stored: StoredSlide, source: SourceMap, number: int, unfolding: Unfolding | None = None
+) -> Iterator[bytes]:
+    """Yield one file of a stored slide from start to end, in blocks of some size, however finely it is stored.
+
+    Parameters
+    ----------
+    stored, source, number
+        The slide, where its bytes lie, and which of its files is meant.
+    unfolding
+        What undoes its chunks; by default one for this file alone.
+
+    """
+    if unfolding is None:
+        with unfolding_of(stored, source, [number]) as own:
+            yield from source_blocks(stored, source, number, own)
+        return
     small = bytearray()
-    while position < size:
-        data = view.extent_bytes(position, min(_BLOCK_BYTES, size - position))
-        position += len(data)
+    take = partial(_take, stored)
+    for data in file_blocks(stored, source, number, take, stored.skeleton, unfolding.piece):
         if len(data) < _SMALL_BYTES:
             small += data
-        if small and (len(small) >= _SMALL_BYTES or len(data) >= _SMALL_BYTES or position == size):
+        if small and (len(small) >= _SMALL_BYTES or len(data) >= _SMALL_BYTES):
             yield bytes(small)
             small.clear()
         if len(data) >= _SMALL_BYTES:
-            yield data
+            yield bytes(data)
+    if small:
+        yield bytes(small)
+
+
+def unfolding_of(stored: StoredSlide, source: SourceMap, numbers: Sequence[int]) -> Unfolding:
+    """Return what fetches and undoes the chunks of some files side by side."""
+    pool = shared_pool("undo", processors())
+
+    def start(level: int, chunk: int) -> Future[Undone]:
+        return pool.submit(lambda: stored.undo(level, chunk, stored.chunk(level, chunk)))
+
+    return Unfolding(stored, needs_of(source, numbers), start)
+
+
+def _take(stored: StoredSlide, key: str, start: int, length: int) -> Iterator[bytes]:
+    for offset in range(start, start + length, _BLOCK_BYTES):
+        wanted = min(_BLOCK_BYTES, start + length - offset)
+        try:
+            data = stored.storage.get(key, Span(offset, wanted))
+        except ObjectMissingError as error:
+            msg = f"{key} is missing from {stored.storage.url}."
+            raise IntegrityError(msg, remedy=_REMEDY) from error
+        if len(data) != wanted:
+            msg = f"{key} in {stored.storage.url} ends before byte {offset + wanted}."
+            raise IntegrityError(msg, remedy=_REMEDY)
+        yield data
 
 
 def _is_there(stored: StoredSlide, number: int, target: Path) -> bool:
@@ -117,12 +163,12 @@ def _is_there(stored: StoredSlide, number: int, target: Path) -> bool:
 
 
 def _write_file(
-    stored: StoredSlide, source: SourceMap, number: int, target: Path, progress: Callable[[int], None]
+    stored: StoredSlide, number: int, blocks: Iterator[bytes], target: Path, progress: Callable[[int], None]
 ) -> None:
     file, digest = stored.companion.files[number], hashlib.sha256()
     with new_file(target, flush=False) as out, ThreadPoolExecutor(1, "wsistore-hash") as pool:
         hashing: deque[Future[None]] = deque()
-        for block in source_blocks(stored, source, number):
+        for block in blocks:
             if len(hashing) >= _AHEAD:
                 hashing.popleft().result()
             hashing.append(pool.submit(digest.update, block))
@@ -132,7 +178,7 @@ def _write_file(
             rest.result()
         if digest.hexdigest() != file.sha256:
             msg = f"{file.name}, rebuilt from slide {stored.place.slide}, is not what was ingested."
-            raise IntegrityError(msg, remedy="Run 'wsistore verify', and restore from another copy.")
+            raise IntegrityError(msg, remedy=_REMEDY)
 
 
 def _write_all(handle: int, data: bytes) -> None:

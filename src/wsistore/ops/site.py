@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,16 @@ from wsistore.catalog.owner import Owner
 from wsistore.clock import Clock, SystemClock
 from wsistore.errors import Kind, SiteError, StorageError
 from wsistore.events import EventKind
+from wsistore.ops.identity_keys import ensure_identity_key, site_identities
+from wsistore.ops.ledgers import tell_used
+from wsistore.ops.reservations import Reservations
+from wsistore.ops.tier_opening import open_plain, open_tier
 from wsistore.settings import Settings, TierSettings
 from wsistore.storage.base import MARKER_KEY, Storage
-from wsistore.storage.open import check_tier, create_tier, open_storage
-from wsistore.storage.retry import RetryPolicy, RetryStorage
+from wsistore.storage.open import check_tier, create_tier
+
+_BELIEVED_SECONDS = 2.0
+"""How long a bucket that was seen to be a tier is believed to be it."""
 
 
 @dataclass(slots=True)
@@ -36,8 +41,14 @@ class Site:
     """This process, as attempts name it."""
     actor: str
     """Who acts, as events name them."""
+    reservations: Reservations = field(default_factory=Reservations)
+    """Room that is being filled in tiers with a capacity."""
+    _began: int = 0
+    """The catalogue's last change when the site was opened."""
     _tiers: dict[str, Storage] = field(default_factory=dict)
     _noted: set[str] = field(default_factory=set)
+    _seen: dict[str, float] = field(default_factory=dict)
+    """When buckets were last seen to be the tiers that they should be, by the monotonic clock."""
     _lock: Lock = field(default_factory=Lock)
 
     def tier_settings(self, name: str) -> TierSettings:
@@ -51,8 +62,15 @@ class Site:
         """
         return self.settings.tier(name)
 
-    def tier(self, name: str) -> Storage:
+    def tier(self, name: str, *, retries: int | None = None) -> Storage:
         """Return a tier's storage, once it is sure that it is this site's tier that lies there.
+
+        Parameters
+        ----------
+        name
+            Of the tier.
+        retries
+            How often what fails in passing is tried again, if this opens it; by default as the settings say.
 
         Raises
         ------
@@ -66,17 +84,27 @@ class Site:
         with self._lock:
             storage = self._tiers.get(name)
             if storage is None:
-                storage = RetryStorage(
-                    open_storage(found.url),
-                    clock=self.clock,
-                    rng=random.Random(),  # noqa: S311  (spreads retries, hides nothing)
-                    policy=RetryPolicy(attempts=self.settings.retries + 1),
-                )
+                again = self.settings.retries if retries is None else retries
+                storage = open_tier(found, retries=again, clock=self.clock, keys=self.settings.keys)
                 self._tiers[name] = storage
-        check_tier(storage, found.id)
+        self._check(storage, found)
         if name not in self._noted and not self.catalog.read_only:
             self._note_tier(TierRecord(name=found.name, id=found.id, url=found.url))
         return storage
+
+    def _check(self, storage: Storage, tier: TierSettings) -> None:
+        """Raise unless it is this site's tier that lies there; an answer of a moment ago is believed of a bucket.
+
+        A medium can be taken out, and another one be mounted in its place, between any two calls. A bucket stays: what
+        looks like it afterwards was made and made a tier within that moment.
+        """
+        now = self.clock.monotonic_seconds()
+        seen = self._seen.get(tier.name)
+        if seen is not None and now - seen < _BELIEVED_SECONDS:
+            return
+        check_tier(storage, tier.id)
+        if tier.url.startswith("s3://"):
+            self._seen[tier.name] = now
 
     def _note_tier(self, tier: TierRecord) -> None:
         """Let the catalogue know a tier: copies name it, and the settings file can be lost."""
@@ -94,8 +122,15 @@ class Site:
         if not self.catalog.read_only:
             self.catalog.append_event(slide, kind, self.actor, detail)
 
+    def used_tiers(self) -> tuple[str, ...]:
+        """Return the names of the tiers that were opened."""
+        with self._lock:
+            return tuple(self._tiers)
+
     def close(self) -> None:
-        """Close the catalogue."""
+        """Tell the tiers that were used what is new in the catalogue, and close it."""
+        if not self.catalog.read_only:
+            tell_used(self, self._began)
         self.catalog.close()
 
     def __enter__(self) -> Self:
@@ -105,8 +140,11 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
-        self.close()
+        """Close it; after an error the tiers are told by the next command, for one of them may be what failed."""
+        if error is None:
+            self.close()
+        else:
+            self.catalog.close()
 
 
 def init_site(folder: Path, *, name: str = "") -> Settings:
@@ -133,7 +171,7 @@ def init_site(folder: Path, *, name: str = "") -> Settings:
         if not _is_unfinished(made):
             raise
     for tier in made.tiers:
-        storage = open_storage(tier.url)
+        storage = open_plain(tier)
         create_tier(storage, tier.id, tier.name)
     create(made.catalog_url)
     return made
@@ -148,7 +186,7 @@ def _is_unfinished(made: Settings) -> bool:
     if os.path.lexists(catalog):
         return False
     for tier in made.tiers:
-        storage = open_storage(tier.url)
+        storage = open_plain(tier)
         try:
             if any(info.key != MARKER_KEY for info in storage.list()):
                 return False
@@ -177,11 +215,22 @@ def open_site(
     place = site_settings.find_site(folder, os.environ if environment is None else environment)
     loaded = site_settings.load(place)
     time = clock or SystemClock()
-    catalog = Catalog.open(loaded.catalog_url, clock=time, read_only=read_only)
-    return Site(place, loaded, catalog, time, str(Owner.current()), actor or _account())
+    catalog = Catalog.open(loaded.catalog_url, clock=time, read_only=read_only, identities=site_identities(loaded))
+    began = catalog.last_change()
+    site = Site(place, loaded, catalog, time, str(Owner.current()), actor or account(), _began=began)
+    if loaded.encrypt_identities and not read_only:
+        ensure_identity_key(site)
+    return site
 
 
-def _account() -> str:
+def read_only_error(site: Site) -> SiteError:
+    """Return the error of work that a site which was opened for reading cannot take."""
+    msg = f"The site {site.folder} is opened for reading only."
+    return SiteError(msg, kind=Kind.SITE_READ_ONLY, remedy="Open it for writing, or work where it can be written.")
+
+
+def account() -> str:
+    """Return the name of the operating system's user, or its number: who acts, unless told otherwise."""
     # Not getpass.getuser: it believes $LOGNAME, and the audit trail should not.
     try:
         return pwd.getpwuid(os.geteuid()).pw_name

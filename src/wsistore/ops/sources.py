@@ -15,7 +15,18 @@ from wsistore.slides.registry import open_source
 
 
 class RescanError(Exception):
-    """A tile carries what the sampled ones did not: the level must be scanned tile by tile."""
+    """A tile carries what the sampled ones did not: the level must be scanned tile by tile.
+
+    Parameters
+    ----------
+    where
+        The tile, as a phrase.
+
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
 
 
 def open_at_rest(path: Path, *, scan_all: bool) -> Source:
@@ -62,12 +73,13 @@ def checker_of(source: Source, level: int) -> CheckTile | None:
         verdict = checker(data)
         if verdict.good:
             return
+        row, column = divmod(tile, found.grid[1])
+        file = source.files[int(found.segments["file"][0])].path
+        where = f"{file}: the tile in row {row}, column {column} of level {level}"
         if verdict.problem:
-            row, column = divmod(tile, found.grid[1])
-            file = source.files[int(found.segments["file"][0])].path
-            msg = f"{file}: the tile in row {row}, column {column} of level {level} {verdict.problem}."
+            msg = f"{where} {verdict.problem}."
             raise BrokenError(msg, remedy="Copy the file again from the scanner, or export it again.")
-        raise RescanError
+        raise RescanError(where)
 
     return check
 

@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wsistore.catalog.records import CopyRow
+from wsistore.compress.archive import open_stored
 from wsistore.compress.keys import Place
 from wsistore.compress.reader import StoredSlide
 from wsistore.errors import IntegrityError, Kind, MissingError, ObjectMissingError, StorageError
 from wsistore.events import EventKind, NewEvent
-from wsistore.model import CopyState
+from wsistore.model import CopyState, Evidence, Preset
 from wsistore.ops.site import Site, open_site
 from wsistore.storage.base import Storage
 from wsistore.tiers import commits
 from wsistore.tiers.commits import Commit
 
-_UNREACHABLE = frozenset({Kind.TIER_MISSING, Kind.STORAGE_TRANSIENT, Kind.STORAGE_DENIED})
+_UNREACHABLE = frozenset(
+    {Kind.TIER_MISSING, Kind.STORAGE_TRANSIENT, Kind.STORAGE_DENIED, Kind.KEY_DESTROYED, Kind.OBJECT_ARCHIVED}
+)
 """What says nothing of the bytes themselves."""
 
 
@@ -32,10 +35,10 @@ def site_or_default(site: Site | None) -> Iterator[Site]:
 
 
 def current_copies(site: Site, slide: str) -> list[CopyRow]:
-    """Return the copies of a slide's current version, those that are suspect last."""
+    """Return the copies of a slide's current version, those that are suspect last, before them those in archives."""
     wanted = (CopyState.COMMITTED, CopyState.SUSPECT)
     found = [copy for copy in site.catalog.copies(slide) if copy.state in wanted]
-    return sorted(found, key=lambda copy: wanted.index(copy.state))
+    return sorted(found, key=lambda copy: (wanted.index(copy.state), copy.evidence is Evidence.ATTESTED))
 
 
 def sound_copy(site: Site, slide: str) -> CopyRow | None:
@@ -55,7 +58,7 @@ def sound_copy(site: Site, slide: str) -> CopyRow | None:
         if copy.state is CopyState.SUSPECT:
             continue
         try:
-            _check_objects(site.tier(copy.tier), copy)
+            check_copy(site.tier(copy.tier), copy)
         except IntegrityError as error:
             note_failure(site, copy, error)
         except StorageError as error:
@@ -79,16 +82,26 @@ def check_commit(storage: Storage, copy: CopyRow) -> None:
         raise IntegrityError(msg, remedy="Find out who wrote there; restore the slide from another copy.")
 
 
-def _check_objects(storage: Storage, copy: CopyRow) -> None:
+def check_copy(storage: Storage, copy: CopyRow) -> None:
+    """Raise `IntegrityError` if a copy's commit or one of its objects is not there, or has another size."""
     check_commit(storage, copy)
     place = place_of(copy)
     there = {info.key: info.size_bytes for prefix in (place.store, place.private) for info in storage.list(prefix)}
     for record in commit_of(copy).objects:
         size = there.get(record.key)
         if size != record.size_bytes:
+            size = _size(storage, record.key)  # a listing may lag behind
+        if size != record.size_bytes:
             what = "is missing" if size is None else f"has {size} bytes, not the {record.size_bytes} recorded"
             msg = f"{record.key} {what} in {storage.url}."
             raise IntegrityError(msg, remedy="Restore the slide from another copy, or ingest its source again.")
+
+
+def _size(storage: Storage, key: str) -> int | None:
+    try:
+        return storage.head(key).size_bytes
+    except ObjectMissingError:
+        return None
 
 
 def note_failure(site: Site, copy: CopyRow, error: StorageError | IntegrityError) -> bool:
@@ -126,7 +139,7 @@ def open_copy(site: Site, slide: str) -> tuple[CopyRow, Storage, StoredSlide]:
     for copy in current_copies(site, slide):
         try:
             storage = site.tier(copy.tier)
-            stored = StoredSlide(storage, place_of(copy))
+            stored = open_stored(storage, place_of(copy), packed=copy.preset is Preset.PACK)
             _check_files(site, copy, stored)
         except (StorageError, IntegrityError) as error:
             failure = error
