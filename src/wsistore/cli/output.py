@@ -61,12 +61,20 @@ def console(*, stderr: bool = False) -> Console:
     return Plain(file=stream, highlight=False, soft_wrap=width is not None, width=width)
 
 
+def fits(characters: int) -> bool:
+    """Return whether lines of so many characters fit on the terminal; into pipes and files all do."""
+    return console().width >= characters
+
+
 def print_error(error: WsistoreError, *, as_json: bool) -> None:
     """Print an error for people on stderr, for programs on stdout."""
     if as_json:
         print_json({"error": {"kind": str(error.kind), "message": str(error)}})
         return
-    _print_label("error", "bold red", error.message)
+    first, *more = error.message.split("\n")
+    _print_label("error", "bold red", first)
+    for line in more:  # indented, so that no name with a line feed in it looks like another message
+        console(stderr=True).print(_text(f"       {line}"))
     if error.remedy:
         console(stderr=True).print(_text(f"       {error.remedy}"))
 
@@ -74,6 +82,11 @@ def print_error(error: WsistoreError, *, as_json: bool) -> None:
 def warn(message: str) -> None:
     """Print a warning on stderr."""
     _print_label("warning", "yellow", message)
+
+
+def tell(message: str) -> None:
+    """Print a line for people on stderr, where it is not taken for the answer."""
+    console(stderr=True).print(_text(message))
 
 
 def say(message: str) -> None:

@@ -59,6 +59,16 @@ class Bar:
                 self.expect(size_bytes=total_bytes)
         self._progress.advance(self._task, size_bytes)
 
+    def begin(self, label: str, size_bytes: int, note: str = "") -> None:
+        """Start anew, with another label and size."""
+        with self._lock:
+            self._total = size_bytes
+            self._progress.reset(self._task, description=label, total=size_bytes or None, count=note)
+
+    def note(self, text: str) -> None:
+        """Show a few words beside the bar."""
+        self._progress.update(self._task, count=text)
+
     def slide_done(self) -> None:
         """Say that one more slide is done."""
         with self._lock:

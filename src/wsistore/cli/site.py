@@ -14,7 +14,7 @@ import typer
 from wsistore import ops
 from wsistore.cli.context import ANY_PATH, JsonOption, SlideArgument, opened, reported
 from wsistore.cli.output import print_json, print_table, say, short, warn
-from wsistore.errors import IntegrityError, Kind
+from wsistore.errors import IntegrityError, Kind, MissingError
 from wsistore.events import Event
 from wsistore.units import format_bytes
 
@@ -98,7 +98,7 @@ def _print_slides(rows: Iterable[Json]) -> None:
 
 
 def show(context: typer.Context, slide: SlideArgument, as_json: JsonOption = False) -> None:
-    """Show one slide: what it is, its files, and every copy with its evidence.
+    """Show one slide: what it is, its files, every copy with its evidence, and its holds.
 
     \b
       wsistore show 4szq
@@ -115,19 +115,36 @@ def show(context: typer.Context, slide: SlideArgument, as_json: JsonOption = Fal
 
 def _print_slide(found: Json) -> None:
     facts = [
-        (key, _text(value)) for key, value in found.items() if key not in {"copies", "files"} and value is not None
+        (key, _text(value))
+        for key, value in found.items()
+        if key not in {"copies", "files", "holds"} and value is not None
     ]
     print_table(("", found["name"]), facts)
     say("")
     files = [(f["name"], format_bytes(f["size_bytes"]), f["sha256"]) for f in found["files"]]
     print_table(("file", "size", "SHA-256"), files, right=("size",))
     say("")
-    columns = ("tier", "preset", "version", "state", "bytes_stored", "objects", "evidence", "verified_at")
-    copies = [[_text(copy[column]) for column in columns] for copy in found["copies"]]
-    print_table(columns, copies, right=("version", "bytes_stored", "objects"))
+    columns = (
+        *("tier", "preset", "fold_height", "version", "state", "bytes_stored", "ratio", "objects"),
+        *("evidence", "verified_at"),
+    )
+    copies = [copy | {"ratio": _ratio(copy["bytes_stored"], copy["bytes_source"])} for copy in found["copies"]]
+    rows = [[_text(copy[column]) for column in columns] for copy in copies]
+    print_table(columns, rows, right=("fold_height", "version", "bytes_stored", "ratio", "objects"))
+    if found["holds"]:
+        say("")
+        holds = [(hold["reason"], hold["actor"], short(hold["placed_at"])) for hold in found["holds"]]
+        print_table(("on hold because", "placed by", "since"), holds)
+    if found["copies_good"] < found["copies_required"]:
+        good, required = found["copies_good"], found["copies_required"]
+        warn(f"it has good copies in {good} of {required} tiers required: 'wsistore copy' makes another")
     for copy in found["copies"]:
-        if copy["fallbacks"]:
-            warn(f"in {copy['tier']}, tiles that could not be encoded as the preset wants: {_text(copy['fallbacks'])}")
+        for reason, count in sorted(copy["fallbacks"].items()):
+            warn(f"in {copy['tier']}, {count} tiles are not encoded as the preset wants, but exactly: {reason}")
+
+
+def _ratio(part: int, whole: int) -> str:
+    return f"{part / whole:.3f}" if whole else ""
 
 
 def _text(value: Any) -> str:
@@ -144,6 +161,7 @@ def events(
 
     \b
       wsistore events 4szq
+      wsistore events KEY            of a slide that was deleted, too, by its whole key
       wsistore events --check        proves that nothing in the chains was altered, left out or put in
     """  # noqa: D301
     if check and slide is not None:
@@ -154,13 +172,23 @@ def events(
             if check:
                 _check_events(ops.check_events(site), as_json=as_json)
                 return
-            key = None if slide is None else site.catalog.resolve(slide)
-            found = site.catalog.events(key)
+            found = site.catalog.events() if slide is None else _events_of(site, slide)
         if not as_json:
             _print_events(found)
             return
         for event in found:
             print_json(asdict(event))
+
+
+def _events_of(site: ops.Site, slide: str) -> list[Event]:
+    """Return a slide's events; of one that was deleted, too, which is known by its whole key alone."""
+    try:
+        return site.catalog.events(site.catalog.resolve(slide))
+    except MissingError:
+        found = site.catalog.events(slide)
+        if not found:
+            raise
+        return found
 
 
 def _check_events(problems: list[str], *, as_json: bool) -> None:

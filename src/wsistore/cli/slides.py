@@ -102,14 +102,23 @@ def _print_ingested(rows: list[IngestResult]) -> None:
             ),
             right=("source size", "stored", "ratio", "seconds"),
         )
-    for row in good:
-        for text in row.warnings:
-            warn(f"{Path(row.source).name}: {text}")
+    _warn_of(good)
     failed = [row for row in rows if row.error is not None]
     for row in failed:
         warn(f"failed ({row.error.kind if row.error else ''}): {row.error.message if row.error else ''}")
     if failed:
         warn(f"{len(failed)} of {len(rows)} slides failed; nothing of them was kept.")
+
+
+def _warn_of(rows: list[IngestResult]) -> None:
+    """Print warnings: what is said of several slides, once."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        for text in row.warnings:
+            said.setdefault(text, []).append(Path(row.source).name)
+    for text, names in said.items():
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        warn(f"{names[0]}{others}: {text}")
 
 
 def verify(
