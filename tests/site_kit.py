@@ -25,11 +25,14 @@ from wsistore import settings as site_settings
 from wsistore.cli.main import app
 from wsistore.clock import Clock
 from wsistore.compress.keys import COMMITS, PRIVATE, STORE
+from wsistore.execute import SerialExecutor
+from wsistore.model import Preset
 from wsistore.storage.base import MARKER_KEY, Storage
 from wsistore.storage.open import create_tier, open_storage
 from wsistore.testing.dicom import write_series
 from wsistore.testing.tiffs import write_generic_tiff, write_svs
 from wsistore.tiers import commits
+from wsistore.tiers.ledger import LEDGER
 
 Json = dict[str, Any]
 
@@ -71,9 +74,10 @@ def cli(folder: Path | None, *arguments: object) -> Ran:
 
 
 def command(folder: Path | None, *arguments: object) -> list[str]:
-    """Return the command line of a process of its own."""
+    """Return the command line of a process of its own, which flushes as little as the tests do: see `conftest.py`."""
     chosen = [] if folder is None else ["-C", str(folder)]
-    return [sys.executable, "-c", "from wsistore.cli.main import main; main()", *chosen, *map(str, arguments)]
+    script = "import os; os.fsync = os.fstat; from wsistore.cli.main import main; main()"
+    return [sys.executable, "-c", script, *chosen, *map(str, arguments)]
 
 
 def run(folder: Path | None, *arguments: object, **options: Any) -> Ran:
@@ -138,8 +142,8 @@ def committed_keys(site: ops.Site, tier: str = "hot") -> set[str]:
 
 
 def stored_keys(storage: Storage) -> set[str]:
-    """Return the keys of all objects."""
-    return {info.key for info in storage.list()}
+    """Return the keys of all objects but those of the tier's ledger."""
+    return {info.key for info in storage.list() if not info.key.startswith(f"{LEDGER}/")}
 
 
 def assert_sound(site: ops.Site, tier: str = "hot", *, unfinished_files: bool = False) -> None:
@@ -159,7 +163,7 @@ def assert_sound(site: ops.Site, tier: str = "hot", *, unfinished_files: bool = 
         left = site.folder / "tiers" / tier / ".wsistore-tmp"
         assert unfinished_files or not left.exists() or list(left.iterdir()) == []
         top = {path.name for path in (site.folder / "tiers" / tier).iterdir()}
-        assert top <= {MARKER_KEY, ".wsistore-tmp", STORE, PRIVATE, COMMITS}
+        assert top <= {MARKER_KEY, ".wsistore-tmp", STORE, PRIVATE, COMMITS, LEDGER}
 
 
 def assert_all_restore(site: ops.Site, sources: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -268,6 +272,28 @@ def ingest(site: ops.Site, *paths: Path, **options: Any) -> list[ops.IngestResul
     results = list(ops.ingest(site, paths, jobs=options.pop("jobs", 1), **options))
     assert [result.error for result in results if result.error] == []
     return results
+
+
+def reencode(site: ops.Site, slide: str, preset: Preset, **options: Any) -> ops.ReencodeResult:
+    """Encode a slide's copy anew, in this process."""
+    executor = options.pop("executor", None) or SerialExecutor()
+    (result,) = ops.reencode(site, [slide], preset, executor=executor, **options)
+    return result
+
+
+def reencoded(site: ops.Site, slide: str, preset: Preset, **options: Any) -> ops.ReencodeResult:
+    """Encode a slide's copy anew, in this process; it may not fail."""
+    result = reencode(site, slide, preset, **options)
+    assert result.error is None, result.error
+    return result
+
+
+def store_hashes(site: ops.Site, slide: str, tier: str = "hot") -> dict[str, str]:
+    """Return the SHA-256 of every object of the one copy's store, by its name within the store."""
+    (copy,) = [copy for copy in site.catalog.copies(slide) if copy.tier == tier]
+    commit = commits.decode(copy.commit_body.encode(), where=copy.commit_key)
+    prefix = commit.place.store
+    return {r.key.removeprefix(prefix): r.sha256 for r in commit.objects if r.key.startswith(prefix)}
 
 
 def statuses(lines: Iterable[Json]) -> list[str]:

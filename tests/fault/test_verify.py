@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 
-from wsistore.compress import verify
+from wsistore.compress import single_pass
 from wsistore.compress.keys import Place
 from wsistore.compress.verify import verify_copy
 from wsistore.compress.writer import Draft, write_slide
@@ -370,11 +370,11 @@ def test_a_source_that_jumps_between_more_shards_than_are_streamed_verifies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wsistore.compress.levels.SHARD_BYTES", 12 * TILE * TILE * 3)
-    monkeypatch.setattr(verify, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(single_pass, "BLOCK_BYTES", 1000)
     inner = MemoryStorage()
     draft = write_slide(jumping(tmp_path), inner, PLACE, history=())
     shards = [record for record in draft.objects if "/image/c/" in record.key]
-    assert len(shards) > 2 * verify._OPEN_STREAMS
+    assert len(shards) > 2 * single_pass.OPEN_STREAMS
     storage = Recording(inner)
     verify_copy(storage, PLACE, draft.objects, draft.files)
     assert sorted(storage.streams) == [(record.key, True) for record in draft.objects]
@@ -395,6 +395,6 @@ def test_an_ordinary_source_reads_every_shard_once(tmp_path: Path, monkeypatch: 
     draft = write_slide(open_source(make("svs", tmp_path)), inner, PLACE, history=())
     storage = Recording(inner)
     shards = [record.key for record in draft.objects if "/image/c/" in record.key]
-    assert len(shards) > verify._OPEN_STREAMS + 2
+    assert len(shards) > single_pass.OPEN_STREAMS + 2
     verify_copy(storage, PLACE, draft.objects, draft.files)
     assert [key for key in storage.gets if "/image/c/" in key] == shards, "only their indexes are read apart"

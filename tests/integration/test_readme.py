@@ -16,8 +16,8 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def run_block() -> list[Any]:
-    """Run the README's one block of Python, unchanged; return what a notebook would show of it, then `tile`."""
-    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    """Run the README's first block of Python, unchanged; return what a notebook would show of it, then `tile`."""
+    code, _ = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     shown: list[Any] = []
     tree = ast.parse(code)
     (opened,) = (node for node in tree.body if isinstance(node, ast.With))

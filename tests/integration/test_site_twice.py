@@ -82,8 +82,9 @@ _WORKER = textwrap.dedent(
     for line in sys.stdin:
         folder, *paths = json.loads(line)
         with ops.open_site(Path(folder)) as site:
-            for result in ops.ingest(site, [Path(p) for p in paths], jobs=1):
-                sys.stdout.write(json.dumps(result.to_json()) + "\\n"); sys.stdout.flush()
+            results = list(ops.ingest(site, [Path(p) for p in paths], jobs=1))
+        for result in results:  # only now: closing the site writes to the tiers' ledgers
+            sys.stdout.write(json.dumps(result.to_json()) + "\\n"); sys.stdout.flush()
     """
 )
 

@@ -65,16 +65,17 @@ def run(python: Path, script: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/", 1)[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"wsistore"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"wsistore", "wsistore_flows"}
     source = {
-        path.relative_to(REPOSITORY / "src").as_posix()
-        for path in (REPOSITORY / "src").rglob("*")
+        path.relative_to(REPOSITORY / folder).as_posix()
+        for folder, package in (("src", "wsistore"), ("flows", "wsistore_flows"))
+        for path in (REPOSITORY / folder / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if name.startswith("wsistore/")} == source
+    assert {name for name in names if not name.split("/", 1)[0].endswith(".dist-info")} == source
     assert any("LICENSE" in name for name in names)
 
 

@@ -347,6 +347,7 @@ def _cached_pages(path: Path) -> int:
 
 
 @pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.usefixtures("real_flushes")
 def test_uncached_reads_come_from_the_medium(tmp_path: Path, durable: bool) -> None:
     storage = LocalStorage(tmp_path, durable=durable)
     if not storage.properties.uncached_reads:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from wsistore.errors import Kind, ObjectExistsError, ObjectMissingError, StorageError
-from wsistore.storage._ranges import bounds, coalesce, flat
+from wsistore.storage._ranges import bounds, flat
 from wsistore.storage.base import ByteRange, Span, Tail, check_key
+from wsistore.storage.coalescing import coalesce
 from wsistore.storage.local import TEMPORARY_FOLDER, LocalStorage
 from wsistore.storage.memory import MemoryStorage
 

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.site_faults import crashing, dying, faulty, mended
+from tests.site_faults import crashing, died, dying, faulty, mended, shared_tiers
 from tests.site_kit import (
     assert_sound,
     committed_keys,
     files_of,
     memory_site,
+    reencode,
     restored,
     stored_keys,
     tiny_series,
     tiny_tiff,
 )
 from wsistore import ops
-from wsistore.errors import IntegrityError, StorageError, WsistoreError
+from wsistore.errors import IntegrityError, StorageError, TransientError, WsistoreError
+from wsistore.model import Preset
+from wsistore.ops.attempts import LEASE, RESUMABLE
 from wsistore.storage.fault import FailAfter, FailBefore, Rule
+from wsistore.testing.clock import ManualClock
 
 SEEDS = st.integers(0, 3)
 CALLS = st.integers(1, 45)
+PRESETS = st.sampled_from(Preset)
 ANY = st.integers(0, 10**6)
 """Taken modulo what there is: keys are random, and so are the sizes of what holds them."""
 
@@ -38,7 +43,10 @@ class SiteMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.site = memory_site(self.folder / "site")
+        self.clock = ManualClock()
+        self.site = memory_site(self.folder / "site", clock=self.clock)
+        self.shared = ExitStack()
+        self.shared.enter_context(shared_tiers())
         self.kept: set[str] = set()
         self.open: set[str] = set()
         self.damage: dict[str, bytes] = {}
@@ -60,6 +68,10 @@ class SiteMachine(RuleBasedStateMachine):
     def take_in(self, path: Path) -> ops.IngestResult:
         (result,) = ops.ingest(self.site, [path], jobs=1)
         return result
+
+    def any_slide(self, number: int) -> str:
+        rows = self.site.catalog.slides()
+        return rows[number % len(rows)].slide
 
     # --- what happens
 
@@ -128,6 +140,33 @@ class SiteMachine(RuleBasedStateMachine):
         elif path.name not in self.kept:
             self.open.add(path.name)
 
+    @precondition(lambda self: self.kept)
+    @rule(slide=ANY, preset=PRESETS, height=st.sampled_from([None, 2]))
+    def reencode(self, slide: int, preset: Preset, height: int | None) -> None:
+        key = self.any_slide(slide)
+        result = reencode(self.site, key, preset, fold_height=height if preset is Preset.FOLD else None)
+        if any(copy.state == "suspect" for copy in self.site.catalog.copies(key)):
+            return
+        assert result.error is None
+        assert result.preset is preset
+        self.settle()
+
+    @precondition(lambda self: self.kept)
+    @rule(slide=ANY, preset=PRESETS, nth=st.integers(1, 110), after=st.booleans())
+    def process_dies_reencoding(self, slide: int, preset: Preset, nth: int, *, after: bool) -> None:
+        key = self.any_slide(slide)
+        dying(self.site, nth, after=after)
+        died(self.site, lambda: reencode(self.site, key, preset))
+
+    @precondition(lambda self: self.kept)
+    @rule(slide=ANY, preset=PRESETS, nth=st.integers(1, 110), times=st.sampled_from([1, 1000]))
+    def tier_fails_reencoding(self, slide: int, preset: Preset, nth: int, times: int) -> None:
+        key = self.any_slide(slide)
+        faulty(self.site, Rule(FailBefore(TransientError("fails")), nth=nth, times=times))
+        with suppress(WsistoreError):
+            reencode(self.site, key, preset)
+        mended(self.site)
+
     @rule()
     def recover(self) -> None:
         assert ops.recover(self.site).failed == 0
@@ -135,7 +174,9 @@ class SiteMachine(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Recovered, nothing is open any more: what is shown is what was kept."""
+        """Recovered, nothing is open any more but what may be continued: what is shown is what was kept."""
+        self.clock.advance((RESUMABLE + LEASE).total_seconds() + 1)
+        ops.recover(self.site)
         shown = {row.name for row in self.site.catalog.slides()}
         assert self.kept <= shown <= self.kept | self.open
         self.kept, self.open = shown, set()
@@ -178,6 +219,9 @@ class SiteMachine(RuleBasedStateMachine):
             return
         storage = self.site.tier("hot")
         assert committed_keys(self.site) <= stored_keys(storage)  # nothing that is committed is ever lost
+        for row in self.site.catalog.slides():
+            states = [str(copy.state) for copy in self.site.catalog.copies(row.slide)]
+            assert states.count("committed") == 1
         shown = self.site.catalog.slides()
         assert len({row.name for row in shown}) == len(shown)
         for row in shown:
@@ -186,6 +230,7 @@ class SiteMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "site"):
             self.recover()
+            self.shared.close()
             self.site.close()
             shutil.rmtree(self.folder)
 

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from tests import catalog_kit as kit
-from wsistore.catalog import COLUMNS, Catalog, conditions
+from wsistore.catalog import COLUMNS, Catalog, conditions, expressions
 from wsistore.errors import InputError, Kind
 from wsistore.testing.clock import ManualClock
 
@@ -214,7 +214,7 @@ def test_where_the_condition_is_evaluated_there_are_no_files_and_no_settings(tmp
     """The second line: even what no condition can say would find nothing."""
     (tmp_path / "secret.csv").write_text("a\n1\n")
     secret = "a variable of this function, which DuckDB would find as a table"
-    with duckdb.connect(":memory:", config=conditions._LOCKED) as connection:
+    with duckdb.connect(":memory:", config=expressions.LOCKED) as connection:
         for statement in (
             f"SELECT * FROM read_csv('{tmp_path}/secret.csv')",
             f"SELECT * FROM '{tmp_path}/secret.csv'",

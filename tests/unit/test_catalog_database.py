@@ -329,6 +329,7 @@ def test_read_only_folder_with_an_unmerged_log_is_refused_rather_than_read_witho
 # --- several at once --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("real_flushes")
 def test_connections_are_set_up_for_safety(url: str) -> None:
     with Catalog.open(url) as catalog, catalog._database.read() as connection:
         values = {

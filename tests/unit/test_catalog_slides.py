@@ -121,27 +121,27 @@ def test_change_of_metadata_is_an_event_and_no_change_is_none(catalog: Catalog) 
 def test_case_has_one_patient(catalog: Catalog, url: str) -> None:
     for slide in ("slide1", "slide2"):
         kit.ingest(catalog, slide, metadata={"case_id": "C", "patient_id": "PATIENT-0001"})
-    assert kit.sql(url, "SELECT * FROM cases") == [("C", "PATIENT-0001")]
+    assert kit.sql(url, "SELECT case_key, patient_id FROM cases") == [("C", "PATIENT-0001")]
     with pytest.raises(InputError, match="Case 'C' would have slides of several patients") as caught:
         catalog.put_metadata({"slide2": {"patient_id": "PATIENT-0002"}})
     assert caught.value.kind is Kind.METADATA_INVALID
     assert catalog.slide("slide2").metadata["patient_id"] == "PATIENT-0001"
     catalog.put_metadata({slide: {"patient_id": "PATIENT-0002"} for slide in ("slide1", "slide2")})
-    assert kit.sql(url, "SELECT * FROM cases") == [("C", "PATIENT-0002")]
+    assert kit.sql(url, "SELECT case_key, patient_id FROM cases") == [("C", "PATIENT-0002")]
 
 
 def test_slide_moves_to_another_case_and_an_empty_case_goes(catalog: Catalog, url: str) -> None:
     kit.ingest(catalog, "slide1", metadata={"case_id": "C", "patient_id": "PATIENT-0001"})
     catalog.put_metadata({"slide1": {"case_id": "D"}})
-    assert kit.sql(url, "SELECT * FROM cases") == [("D", "PATIENT-0001")]
+    assert kit.sql(url, "SELECT case_key, patient_id FROM cases") == [("D", "PATIENT-0001")]
     catalog.put_metadata({"slide1": {"case_id": "", "patient_id": ""}})
-    assert kit.sql(url, "SELECT * FROM cases") == []
+    assert kit.sql(url, "SELECT case_key, patient_id FROM cases") == []
 
 
 def test_patient_may_be_told_for_one_slide_of_a_case_only(catalog: Catalog, url: str) -> None:
     kit.ingest(catalog, "slide1", metadata={"case_id": "C"})
     kit.ingest(catalog, "slide2", metadata={"case_id": "C", "patient_id": "PATIENT-0001"})
-    assert kit.sql(url, "SELECT * FROM cases") == [("C", "PATIENT-0001")]
+    assert kit.sql(url, "SELECT case_key, patient_id FROM cases") == [("C", "PATIENT-0001")]
 
 
 # --- copies and tiers -------------------------------------------------------------------------------------------------

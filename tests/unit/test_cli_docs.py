@@ -21,6 +21,20 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_t
 PROGRAM: Any = typer.main.get_command(app)
 
 
+def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Return commands by name; those of a group by the group's name and theirs."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        found |= commands_of(command, f"{prefix}{name} ") if inner else {f"{prefix}{name}": command}
+        if inner and command.invoke_without_command:
+            found[f"{prefix}{name}"] = command  # a command by itself, too
+    return found
+
+
+COMMANDS = commands_of(PROGRAM)
+
+
 def section(title: str) -> str:
     match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     assert match, f"no section {title!r}"
@@ -34,7 +48,8 @@ def first_column(text: str) -> list[str]:
 
 
 def options_of(command: Any) -> set[str]:
-    found = {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+    names = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+    found = {name for name in names if name.startswith("-")}
     return found - {"-h", "--help"}
 
 
@@ -45,7 +60,7 @@ def all_kinds_of_errors(root: type[WsistoreError] = WsistoreError) -> set[type[W
 def test_every_command_has_a_section_and_no_other() -> None:
     titles = set(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
     general = {"Options before the command", "Exit codes", "Errors", "Naming a slide"}
-    assert titles - general == set(PROGRAM.commands)
+    assert titles - general == set(COMMANDS)
 
 
 def test_options_before_the_command() -> None:
@@ -53,10 +68,10 @@ def test_options_before_the_command() -> None:
     assert documented - {"-h", "--help"} == options_of(PROGRAM)
 
 
-@pytest.mark.parametrize("name", sorted(PROGRAM.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_options(name: str) -> None:
     text = section(name)
-    real = options_of(PROGRAM.commands[name])
+    real = options_of(COMMANDS[name])
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     elsewhere = {"--where", "--metadata"} if name in {"ingest", "ls"} else set()
     assert {option for option in real if option.startswith("--")} <= mentioned
@@ -131,6 +146,13 @@ def test_fields_of_json(tmp_path: Path) -> None:
     ):
         text = section(str(arguments[0])).partition("Prints one object")[2]
         assert set(one(*arguments)) == listed(text), arguments
+    commands: tuple[list[Any], ...] = (["ls"], ["add", "nas", tmp_path / "nas"], ["check", "hot", "--size", "1kB"])
+    for command in commands:
+        text = section(f"tier {command[0]}").partition("Prints one object")[2]
+        assert set(one("tier", *command)) == listed(text), command
+    checks = [line["check"] for line in cli(site, "tier", "check", "hot", "--size", "1kB", "--json").lines]
+    tabled = section("tier check").partition("The checks are")[2].partition("Prints one object")[0]
+    assert first_column(tabled) == checks
     events = section("events")
     assert set(one("events")) == listed(events.partition("Prints one object")[2])
     assert set(one("events", "--check")) == {"ok", "problems"}

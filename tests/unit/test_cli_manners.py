@@ -21,9 +21,41 @@ from wsistore import ops
 from wsistore.catalog.columns import COLUMNS
 from wsistore.cli import output
 from wsistore.cli.main import app
+from wsistore.errors import InputError
 from wsistore.testing import mutate
 
-COMMANDS = ("init", "ingest", "ls", "show", "verify", "restore", "export", "events")
+COMMANDS = (
+    *(
+        "init",
+        "ingest",
+        "intake",
+        "flows",
+        "invoice",
+        "ls",
+        "show",
+        "tier",
+        "keys",
+        "reencode",
+        "copy",
+        "move",
+        "drop",
+        "hold",
+        "recall",
+        "report",
+        "forecast",
+        "approve",
+        "approver",
+        "visa",
+        "apply",
+        "receipt",
+        "rules",
+        "serve",
+    ),
+    *("recover", "scrub", "verify", "restore", "export", "tune", "catalog", "events", "metadata", "collection", "tag"),
+    "plan",
+    "project",
+    "token",
+)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +204,15 @@ def test_nothing_in_names_is_markup_or_moves_the_cursor(capsys: pytest.CaptureFi
     assert shown in captured.err
     assert "[col]" in captured.out
     assert captured.out.count("\n") == 3
+
+
+def test_errors_of_several_lines_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_error(InputError("a.csv, line 2: \x1b.\na.csv, line 3: wrong.", remedy="Mend it."), as_json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "error: a.csv, line 2: \\x1b.",
+        "       a.csv, line 3: wrong.",
+        "       Mend it.",
+    ]
 
 
 def test_pipes_get_whole_lines(site: Path, tmp_path: Path) -> None:

@@ -111,6 +111,15 @@ def test_levels_and_sizes_that_are_not_there_are_said(stored: Stored, level: int
         slide.read_region(level, 0, 0, height, width)
 
 
+@pytest.mark.parametrize("edge", [2**20, 2**31, 2**62, 2**70])
+def test_more_than_there_is_memory_for_is_no_damage(stored: Stored, edge: int) -> None:
+    with open_path(stored.store) as slide:
+        with pytest.raises(MissingError, match="at once"):
+            slide.read_region(0, 0, 0, edge, edge)
+        with pytest.raises(MissingError, match="at once"):
+            slide.read_patches(0, [(0, 0)] * 1000, edge, edge)
+
+
 def test_levels_say_their_size(stored: Stored) -> None:
     with open_path(stored.store) as slide:
         assert [(one.height, one.width) for one in slide.levels] == [(330, 470), (165, 235), (83, 118)]
@@ -235,11 +244,17 @@ def test_a_store_of_a_whole_slide_says_that_its_pixels_are_elsewhere(tmp_path: P
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder; with `ranges`, also parts of files."""
 
-    ranges = True
+    ranges = lists = True
     status = status_of_chunks = 0
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def list_directory(self, path: Any) -> Any:
+        if self.lists:
+            return super().list_directory(path)
+        self.send_error(404)
+        return None
 
     def do_GET(self) -> None:
         status = self.status or ("/image/c/" in self.path and self.status_of_chunks)
@@ -294,6 +309,13 @@ def test_a_store_behind_a_url_is_the_same_slide(stored: Stored, whole: list[Pixe
     check_same(open_url(url), whole)
     with open_url(url) as slide, slide.to_datatree(chunks=None) as tree:
         assert np.array_equal(np.moveaxis(tree["2/image"].to_numpy(), 0, -1), whole[2])
+
+
+def test_a_tree_behind_a_server_that_lists_nothing(stored: Stored, whole: list[Pixels], serve: Serve) -> None:
+    with open_url(serve(stored.store, lists=False)) as slide, slide.to_datatree(chunks=None) as tree:
+        assert sorted(tree.children) == ["0", "1", "2"]
+        assert sorted(map(str, tree["1"].to_dataset().variables)) == ["image", "x", "y"]
+        assert np.array_equal(np.moveaxis(tree["1/image"].to_numpy(), 0, -1), whole[1])
 
 
 def test_a_zipped_store_behind_a_url_is_the_same_slide(ozx: Path, whole: list[Pixels], serve: Serve) -> None:

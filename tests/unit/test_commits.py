@@ -28,6 +28,7 @@ OBJECTS = (
 COMMIT = Commit(
     slide="slide0key",
     number=3,
+    version=2,
     attempt="attempt0key",
     mode=Mode.TILES,
     preset=Preset.KEEP,
@@ -64,12 +65,20 @@ paths = st.lists(names, min_size=1, max_size=4).map("/".join)
     mode=st.sampled_from(Mode),
     files=st.lists(st.tuples(st.sampled_from(["store", "private"]), paths, st.integers(0, 2**45)), max_size=8),
     size=st.integers(0, 2**45),
+    expires_at=st.sampled_from(["", "2031-05-28T10:11:12.000000Z"]),
 )
 def test_a_commit_comes_back_as_it_was(
-    slide: str, attempt: str, number: int, mode: Mode, files: list[tuple[str, str, int]], size: int
+    slide: str,
+    attempt: str,
+    number: int,
+    mode: Mode,
+    files: list[tuple[str, str, int]],
+    size: int,
+    expires_at: str,
 ) -> None:
     objects = tuple(ObjectRecord(f"{tree}/{slide}/{attempt}/{path}", length, HASH) for tree, path, length in files)
     made = replace(COMMIT, slide=slide, attempt=attempt, number=number, mode=mode, objects=objects, bytes_source=size)
+    made = replace(made, expires_at=expires_at)
     again = commits.decode(commits.encode(made), where=made.key)
     assert same(again, made)
     assert commits.encode(commits.decode(commits.encode(made), where=made.key)) == commits.encode(again)
@@ -174,6 +183,9 @@ def test_damaged_commits_are_refused(data: bytes) -> None:
         {"number": 0},
         {"number": "3"},
         {"number": True},
+        {"version": 0},
+        {"version": "2"},
+        {"version": None},
         {"attempt": ".."},
         {"attempt": "a/b"},
         {"attempt": "A"},
@@ -200,6 +212,11 @@ def test_damaged_commits_are_refused(data: bytes) -> None:
         {"objects": {"store": [["a/./b", 1, HASH]], "private": []}},
         {"objects": {"store": [["", 1, HASH]], "private": []}},
         {"objects": {"store": [["x" * 2000, 1, HASH]], "private": []}},
+        {"expires_at": 7},
+        {"expires_at": "tomorrow"},
+        {"expires_at": "2031-05-14"},
+        {"expires_at": "2031-05-14T10:11:12.000000"},
+        {"expires_at": "2031-13-14T10:11:12.000000Z"},
         {"more": 1},
     ],
 )
@@ -209,10 +226,27 @@ def test_forged_commits_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_commit_without_one_of_its_fields_is_refused() -> None:
-    for name in document():
+    for name in document().keys() - {"version"}:
         rest = {key: value for key, value in document().items() if key != name}
         with pytest.raises(IntegrityError, match=KEY):
             commits.decode(json.dumps(rest).encode(), where=KEY)
+
+
+def test_a_commit_from_before_versions_is_of_the_version_of_its_number() -> None:
+    rest = {key: value for key, value in document().items() if key != "version"}
+    assert commits.decode(json.dumps(rest).encode(), where=KEY) == replace(
+        commits.decode(commits.encode(COMMIT), where=KEY), version=3
+    )
+
+
+def test_the_next_number_follows_the_highest_that_is_there() -> None:
+    storage = MemoryStorage()
+    assert commits.next_number(storage, "a") == 1
+    for slide, number in (("a", 1), ("a", 3), ("b", 7)):
+        commits.write(storage, replace(COMMIT, slide=slide, number=number, objects=()))
+    storage.put("commits/a/00000009.json.part", b"")
+    storage.put("commits/a/x.json", b"")
+    assert commits.next_number(storage, "a") == 4
 
 
 def test_a_commit_under_another_key_is_refused() -> None:

@@ -63,8 +63,23 @@ JSON: list[dict[str, Any]] = [
         "name": "wsistore.fold",
         "configuration": {"inner": "jpeg", "tile_shape": [8, 64], "colorspace_jpeg": "YCBCR", "header": TABLES},
     },
+    {
+        "name": "wsistore.fold",
+        "configuration": {
+            "inner": "jpegxl",
+            "tile_shape": [64, 64],
+            "colorspace_jpeg": "RGB",
+            "colorspace_data": "RGB",
+            "tables": TABLES,
+        },
+    },
+    {
+        "name": "wsistore.fold",
+        "configuration": {"inner": "jpegxl", "tile_shape": [8, 8], "colorspace_jpeg": "GRAYSCALE"},
+    },
     {"name": "wsistore.ycbcr"},
 ]
+FOLD_OF_STRIPS = next(document for document in JSON if document["name"] == "wsistore.fold")
 
 
 @pytest.mark.parametrize("document", JSON, ids=lambda d: f"{d['name']}-{len(d.get('configuration', ()))}")
@@ -97,7 +112,7 @@ def test_settings_that_are_not_known_are_refused(name: str) -> None:
         ("imagecodecs_jpeg2k", {"planar": True}, "planar"),
         ("imagecodecs_webp", {"index": 1}, "index"),
         ("imagecodecs_delta", {"axis": "x"}, "whole numbers"),
-        ("wsistore.fold", {"inner": "jpegxl"}, "newer wsistore"),
+        ("wsistore.fold", {"inner": "jpegxr"}, "newer wsistore"),
         ("wsistore.fold", {"tile_shape": [8]}, "height and width"),
         ("wsistore.fold", {"tile_shape": [0, 8]}, "height and width"),
         ("wsistore.fold", {"tile_shape": "88"}, "height and width"),
@@ -113,7 +128,7 @@ def test_settings_that_cannot_be_heeded_are_refused(name: str, settings: dict[st
 
 @pytest.mark.parametrize("missing", ["inner", "tile_shape", "header", "colorspace_jpeg"])
 def test_a_fold_needs_all_its_settings(missing: str) -> None:
-    settings = {k: v for k, v in JSON[-2]["configuration"].items() if k != missing}
+    settings = {k: v for k, v in FOLD_OF_STRIPS["configuration"].items() if k != missing}
     with pytest.raises(ValueError, match=missing):
         codecs.Fold.from_dict({"name": "wsistore.fold", "configuration": settings})
 
@@ -272,7 +287,7 @@ def test_a_huge_picture_is_refused_before_memory_is_spent() -> None:
 
 def test_more_tiles_than_the_chunk_has_room_for_are_refused() -> None:
     header, scans = strips_of(tissue(64, 64, seed=4), 16)
-    with pytest.raises(ValueError, match="4 tiles"):
+    with pytest.raises(ValueError, match="4 strips"):
         codecs.Fold((16, 64), header).decode_into(fold.join(header, scans), np.empty((48, 64, 3), np.uint8))
 
 

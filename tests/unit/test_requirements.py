@@ -38,7 +38,8 @@ def pins(lock: Path, python: str) -> dict[str, str]:
 
 def declared() -> list[Requirement]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    return [found for line in lines if (found := Requirement(line)).name != project["name"]]
 
 
 def wanted_for_development() -> list[Requirement]:

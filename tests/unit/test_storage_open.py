@@ -57,8 +57,9 @@ def test_memory_of_one_name_is_one_place() -> None:
 @pytest.mark.parametrize(
     ("url", "part"),
     [
-        ("s3://bucket/tier", "s3://"),
-        ("https://example.org/tier", "file:// and memory://"),
+        ("s3:///tier", "bucket"),
+        ("s3://key:secret@bucket/tier", "credentials"),
+        ("https://example.org/tier", "memory://"),
         ("file://server/share", "this machine"),
         ("file:///tier?x=1", "this machine"),
         ("file://[/tier", "URL"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from wsistore.errors import (
     StorageError,
     TransientError,
 )
-from wsistore.storage.base import Span, Storage
+from wsistore.storage.base import ObjectInfo, Span, Storage
 from wsistore.storage.fault import Cut, FailAfter, FailBefore, FaultStorage, Rule
 from wsistore.storage.local import LocalStorage
 from wsistore.storage.memory import MemoryStorage
@@ -274,6 +274,76 @@ def test_stream_never_mixes_two_objects() -> None:
         next(stream)
 
 
+def test_stream_of_which_nothing_came_may_be_of_another_object() -> None:
+    bench = Bench()
+    _prepare(bench)
+
+    def replaced(*_: object, **__: object) -> Iterator[memoryview]:
+        bench.memory.put("a", b"abcdefghij")
+        yield from ()
+        raise LOST
+
+    real = FaultStorage.stream
+    streams = iter([replaced, real, real])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaultStorage, "stream", lambda self, key, **options: next(streams)(self, key, **options))
+        assert b"".join(bytes(block) for block in bench.storage.stream("a", block_bytes=4)) == b"abcdefghij"
+
+
+class _Told:
+    """Blocks of one state of an object, that may break off."""
+
+    def __init__(self, etag: str | None, blocks: list[bytes | TransientError]) -> None:
+        self._blocks, self._state = iter(blocks), etag
+        self.etag: str | None = None
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self
+
+    def __next__(self) -> memoryview:
+        block = next(self._blocks)
+        if isinstance(block, TransientError):
+            raise block
+        self.etag = self._state
+        return memoryview(block)
+
+
+class _Telling(MemoryStorage):
+    """Its streams tell their states, so nobody has to ask."""
+
+    def __init__(self, *streams: _Told) -> None:
+        super().__init__()
+        self._streams = iter(streams)
+
+    def stream(self, key: str, *, block_bytes: int = 1, uncached: bool = False) -> Iterator[memoryview]:
+        return iter(next(self._streams))
+
+    def head(self, key: str) -> ObjectInfo:
+        raise AssertionError(key)
+
+
+def _read(*streams: _Told) -> bytes:
+    storage = RetryStorage(_Telling(*streams), clock=ManualClock(), rng=random.Random(7))
+    return b"".join(bytes(block) for block in storage.stream("a"))
+
+
+def test_stream_that_tells_its_state_goes_on_without_a_question() -> None:
+    assert _read(_Told("x", [b"01", b"23"])) == b"0123"
+    assert _read(_Told("x", [b"01", LOST]), _Told("x", [LOST]), _Told("x", [b"0", b"123"])) == b"0123"
+    assert _read(_Told(None, [LOST]), _Told("y", [b"0123"])) == b"0123"
+
+
+@pytest.mark.parametrize("again", [_Told("y", [b"ab", b"cd"]), _Told(None, [b"ab", b"cd"]), _Told("x", [])])
+def test_stream_that_tells_another_state_ends(again: _Told) -> None:
+    with pytest.raises(TransientError):
+        _read(_Told("x", [b"01", LOST]), again)
+
+
+def test_stream_whose_state_nobody_told_does_not_go_on() -> None:
+    with pytest.raises(TransientError):
+        _read(_Told(None, [b"01", LOST]), _Told(None, [b"01", b"23"]))
+
+
 def test_stream_that_goes_on_each_time_is_not_limited() -> None:
     rules = [Rule(Cut(n, LOST), nth=n, verb=Verb.STREAM) for n in range(1, 10)]
     bench = Bench(*rules, policy=RetryPolicy(attempts=2))
@@ -308,7 +378,8 @@ def test_listing_of_versions_goes_on_where_it_broke_off(length: int) -> None:
 
 
 def test_retrying_storage_can_be_sent_to_a_worker(tmp_path: Path) -> None:
-    inner = FaultStorage(LocalStorage(tmp_path), [Rule(FailBefore(LOST), times=2)])
+    # An error of its own: distributed has tracebacks pickled too, and that of `LOST` grows each time it is raised.
+    inner = FaultStorage(LocalStorage(tmp_path), [Rule(FailBefore(TransientError("lost")), times=2)])
     storage = RetryStorage(inner, clock=ManualClock(), rng=random.Random(3))
     copy: RetryStorage = pickle.loads(pickle.dumps(storage))
     copy.put("a", b"x")

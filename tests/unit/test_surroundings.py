@@ -71,3 +71,11 @@ def test_the_manual_clock_goes_only_when_told(manual_clock: ManualClock) -> None
     manual_clock.sleep(3600)
 
     assert manual_clock.now() == before + timedelta(hours=1)
+
+
+def test_a_flush_of_what_is_not_open_fails_as_it_would(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fsync(descriptor)
