@@ -59,6 +59,7 @@ START_ROUNDS = 9
 TITLES = {
     "ours": ("wsistore, verified", ""),
     "copy": ("copy + fsync + SHA-256 + uncached read", "the yardstick: one more file, nothing known of it"),
+    "limit": ("limit", "bare SHA-256, copy, fsync and read, no slide: what ours cannot be faster than"),
     "restore": ("wsistore restore", "hashed; not flushed either"),
     "cp": ("cp", "no hash, no flush: the bytes are in memory"),
     "cp_flushed": ("cp + fsync", "no hash; for information"),
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=list(FLOORS), default=list(FLOORS), help="what to measure")
-    parser.add_argument("--rounds", type=int, default=5, help="for the small slide (the large one takes at most 3)")
+    parser.add_argument("--rounds", type=int, default=7, help="for the small slide (the large one takes at most 3)")
     parser.add_argument("--folder", type=Path, help="where to work, to measure another disk (default: .bench/tmp)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -209,6 +210,7 @@ def _compare_ingest(slide: Slide, peers: dict[Peer, int]) -> None:
     contenders = [
         Contender("ours", lambda number: _ingest(slide, number)),
         Contender("copy", lambda number: _plain(slide, "copy_verified", f"copy-{number}")),
+        Contender("limit", lambda number: _plain(slide, "limit_of_ingest", f"limit-{number}")),
     ]
     for peer, rounds in peers.items():
         worker = setting.peers.workers.get(peer.name)
@@ -225,12 +227,20 @@ def _compare_ingest(slide: Slide, peers: dict[Peer, int]) -> None:
             report.skip(figure, unmeasured[other])
         else:
             report.add(figure, ratio)
+            _add_limit(report, figure, timings, other)
     stored = max(answer["bytes_stored"] for answer in slide.answers)
     report.add(f"stored{slide.key}", STORED_AT_MOST * slide.bytes / stored)
     setting.console.print(
         f"Ours stores {stored} bytes for the source's {slide.bytes}: {stored / slide.bytes:.4f} times as many, "
         f"in {slide.answers[0]['objects']} objects. Figure: {STORED_AT_MOST} × source / stored.\n"
     )
+
+
+def _add_limit(report: Report, figure: str, timings: Timings, other: str) -> None:
+    """Add what a figure would be if ours did nothing but hash, copy, flush and read, all processors at work."""
+    ratio = timings.ratio("limit", other)
+    if ratio is not None:
+        report.add(f"{figure}_limit", ratio)
 
 
 def _ingest(slide: Slide, number: int) -> float:
@@ -280,6 +290,7 @@ def _compare_restore(slide: Slide) -> None:
     contenders = [
         Contender("restore", lambda number: _restore(slide, number)),
         Contender("cp", lambda number: _plain(slide, "copy", f"cp-{number}", flush=False)),
+        Contender("limit", lambda number: _plain(slide, "limit_of_restore", f"limit-back-{number}")),
         Contender("cp_flushed", lambda number: _plain(slide, "copy", f"cp-flushed-{number}", flush=True)),
     ]
     warm = slide.first_site
@@ -291,6 +302,7 @@ def _compare_restore(slide: Slide) -> None:
         ratio = timings.ratio("restore", other)
         if ratio is not None:
             slide.setting.report.add(f"restore{slide.key}_vs_{other}", ratio)
+            _add_limit(slide.setting.report, f"restore{slide.key}_vs_{other}", timings, other)
 
 
 def _restore(slide: Slide, number: int) -> float:
@@ -333,18 +345,20 @@ def _measure_starts(console: Console, report: Report) -> None:
 def _show(slide: Slide, what: str, ours: str, timings: Timings) -> None:
     """Print the times of one comparison."""
     title = f"{what} of {slide.path.name}, {slide.bytes / 1e6:.0f} MB, {slide.rounds} rounds"
-    columns = ["what", ">runs", ">median s", ">least–most", ">MB/s", ">ours is", "what it leaves out"]
+    columns = ["what", ">runs", ">median s", ">least–most", ">MB/s", ">ours is", ">by round", "what it leaves out"]
     rows = []
     for key, seconds in timings.seconds.items():
         median, ratio = timings.median(key), timings.ratio(ours, key)
         times = "" if key == ours or ratio is None else f"{ratio:.2f}×"
+        by_round = _range(timings.ratios(ours, key), 2) if times else ""
         speed = f"{slide.bytes / 1e6 / median:.0f}"
-        rows.append((TITLES[key][0], str(len(seconds)), f"{median:.3f}", _range(seconds), speed, times, TITLES[key][1]))
+        what, leaves_out = TITLES[key]
+        rows.append((what, str(len(seconds)), f"{median:.3f}", _range(seconds), speed, times, by_round, leaves_out))
     show(slide.setting.console, title, columns, rows)
 
 
-def _range(seconds: Sequence[float]) -> str:
-    return f"{min(seconds):.3f}–{max(seconds):.3f}"
+def _range(values: Sequence[float], digits: int = 3) -> str:
+    return f"{min(values):.{digits}f}–{max(values):.{digits}f}"
 
 
 if __name__ == "__main__":

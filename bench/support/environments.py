@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes.util import find_library
 from pathlib import Path
@@ -61,8 +61,25 @@ def require_library(library: str, package: str) -> None:
         If it is not there and cannot be installed.
 
     """
-    if find_library(library):
-        return
+    _require(lambda: find_library(library), f"lib{library}", package)
+
+
+def require_program(program: str, package: str) -> Path:
+    """Return where a program is; install Debian's package of it where that is allowed.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not there and cannot be installed.
+
+    """
+    return Path(_require(lambda: shutil.which(program), program, package))
+
+
+def _require(find: Callable[[], str | None], what: str, package: str) -> str:
+    found = find()
+    if found:
+        return found
     as_root = [] if os.getuid() == 0 else ["sudo", "-n"]
     install = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "install", package]
     try:
@@ -71,9 +88,11 @@ def require_library(library: str, package: str) -> None:
         # The package lists may be old or absent.
         _run([*as_root, "apt-get", "-qq", "update"], package)
         _run(install, package)
-    if not find_library(library):
-        msg = f"{package} is installed, but lib{library} is not found"
-        raise UnavailableError(msg)
+    found = find()
+    if found:
+        return found
+    msg = f"{package} is installed, but {what} is not found"
+    raise UnavailableError(msg)
 
 
 @contextmanager

@@ -35,9 +35,17 @@ class Timings:
         """Return the median of a contender's seconds."""
         return statistics.median(self.seconds[key])
 
+    def ratios(self, ours: str, peer: str) -> list[float]:
+        """Return how many times as fast `ours` was as `peer`, round by round, as far as both took part.
+
+        What ran within the same seconds is compared: a machine that is slow for a while is slow for both.
+        """
+        return [theirs / mine for mine, theirs in zip(self.seconds[ours], self.seconds.get(peer, []), strict=False)]
+
     def ratio(self, ours: str, peer: str) -> float | None:
-        """Return how many times as fast `ours` is as `peer`; None if the peer has no times."""
-        return self.median(peer) / self.median(ours) if self.seconds.get(peer) else None
+        """Return the median of `ratios`; None if the peer has no times."""
+        ratios = self.ratios(ours, peer)
+        return statistics.median(ratios) if ratios else None
 
 
 def interleave(

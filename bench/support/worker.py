@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Timer
 from types import TracebackType
@@ -32,17 +33,19 @@ class Worker:
         Its module, one of `bench.workers`.
     log
         File that gets what it prints.
+    environment
+        Variables that it gets besides those of this process.
 
     """
 
-    def __init__(self, python: Path, module: str, log: Path) -> None:
+    def __init__(self, python: Path, module: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._module = module
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", module],
                 cwd=REPOSITORY,
-                env=_ENVIRONMENT | {"PYTHONNOUSERSITE": "1"},
+                env=_ENVIRONMENT | {"PYTHONNOUSERSITE": "1"} | dict(environment or {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
