@@ -50,7 +50,7 @@ class Reply:
 class Wire:
     """A connection on which anything can be said; made anew when the server has ended it."""
 
-    def __init__(self, address: tuple[str, int], *, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, address: tuple[str, int], *, timeout_seconds: float = 150.0) -> None:
         self._address, self._timeout = address, timeout_seconds
         self._socket: socket.socket | None = None
 
@@ -138,13 +138,13 @@ def stalled(address: tuple[str, int], data: bytes, *, window_bytes: int = 4096) 
     """Be a client that says `data` and never reads a byte of what it is answered."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_bytes)
-        client.settimeout(30.0)
+        client.settimeout(120.0)
         client.connect(address)
         client.sendall(data)
         yield client
 
 
-def until(holds: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+def until(holds: Callable[[], bool], what: str, *, seconds: float = 150.0) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():

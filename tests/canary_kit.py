@@ -357,7 +357,7 @@ def read_by_ocr(*images: np.ndarray) -> str:
     stream = io.BytesIO()
     sheet.save(stream, "PNG", compress_level=1)
     said = subprocess.run(
-        ["tesseract", "-", "-", "--psm", "11"], input=stream.getvalue(), capture_output=True, check=True, timeout=120,
+        ["tesseract", "-", "-", "--psm", "11"], input=stream.getvalue(), capture_output=True, check=True, timeout=240,
         env=dict(os.environ) | {"OMP_THREAD_LIMIT": "1"},
     ).stdout  # fmt: skip
     return re.sub(rb"[^A-Z0-9]", b"", said.upper()).decode()

@@ -184,7 +184,7 @@ def children(pid: int | None = None) -> set[int]:
     return {one for one in seen if alive(one)}
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 30.0) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 150.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not come to be"

@@ -105,11 +105,11 @@ class Running:
     def client(self, token: str | None = TOKEN) -> httpx.Client:
         """Return a client that shows a token."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=240)
 
     def lines(self, count: int) -> list[dict[str, Any]]:
         """Return the access log's lines, of which there are to be `count`: the last comes after its answer."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while len(found := self.log.read_text().splitlines()) < count and time.monotonic() < end:
             time.sleep(0.01)
         assert len(found) == count
@@ -145,7 +145,7 @@ def serving(make: Any) -> Iterator[str]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not runner.started and thread.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
     assert runner.started, failures

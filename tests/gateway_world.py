@@ -310,7 +310,7 @@ def running(site: Path) -> Iterator[World]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=40)
+            process.wait(timeout=240)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

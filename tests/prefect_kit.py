@@ -150,7 +150,7 @@ class Api:
         limit = time.monotonic() + PATIENCE / 4
         while True:
             try:
-                with self._http.open(request, timeout=30) as answer:
+                with self._http.open(request, timeout=240) as answer:
                     text = answer.read()
                 return json.loads(text) if text else None
             except HTTPError as error:
@@ -422,7 +422,7 @@ def end(pid: int, sign: signal.Signals) -> None:
     """End a process, then whatever it has started and left."""
     started = children(pid)
     os.kill(pid, sign)
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 120
     while alive(pid) and time.monotonic() < limit:
         time.sleep(0.05)
     for one in {pid, *started}:

@@ -82,7 +82,7 @@ def command(folder: Path | None, *arguments: object) -> list[str]:
 
 def run(folder: Path | None, *arguments: object, **options: Any) -> Ran:
     """Run a command as a process of its own."""
-    done = subprocess.run(command(folder, *arguments), capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run(command(folder, *arguments), capture_output=True, text=True, timeout=240, **options)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -14,8 +14,6 @@ from tests.execute_kit import ENOUGH, MB, Task
 from wsistore.errors import IntegrityError, Kind, TransientError, WorkersError, WsistoreError
 from wsistore.execute import Engine, Executor, ProcessExecutor, SerialExecutor, open_executor
 
-pytestmark = pytest.mark.timeout(400)  # every worker loads Dask: seconds, and far more on a machine that is busy
-
 KINDS = ("serial", "processes", "dask", "cluster")
 
 

@@ -94,7 +94,7 @@ def has_xattrs(folder: Path) -> bool:
 
 def finished(storage: TapeStorage, key: str) -> None:
     """Wait until a recall is over."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while storage.look(key).archive.readiness is Readiness.RESTORING:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -63,7 +63,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """Give a folder with a catalogue per place to die, and the number of places."""
     folder = tmp_path_factory.mktemp("killed")
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder)], cwd=REPOSITORY, capture_output=True, text=True, timeout=150
+        [sys.executable, "-c", KILLED, str(folder)], cwd=REPOSITORY, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return folder, int(done.stdout) - 1
@@ -153,7 +153,7 @@ def test_processes_that_write_at_once_fork_no_chain_and_keep_no_content_twice(tm
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    won = [int(writer.communicate(timeout=120)[0]) for writer in writers]
+    won = [int(writer.communicate(timeout=240)[0]) for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     with Catalog.open(url, read_only=True) as catalog:
         assert sum(won) == 40

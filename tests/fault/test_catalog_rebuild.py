@@ -118,7 +118,6 @@ def test_all_that_was_known_is_known_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_lost_at_every_call_of_a_move(tmp_path: Path, *, after: bool) -> None:
     """A move dies, and the catalogue is gone with it: the slide comes back, and the move can be made again.

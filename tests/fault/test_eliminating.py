@@ -230,7 +230,6 @@ def test_nothing_is_touched_before_the_ledger_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_process_dies_at_every_call_of_an_elimination(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, after: bool
@@ -262,7 +261,6 @@ def test_process_dies_at_every_call_of_an_elimination(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_recovery_of_an_elimination_dies_at_every_third_call(tmp_path: Path) -> None:
     path = tiny_tiff(tmp_path / "in" / "a.tiff")
     with tiered_site(tmp_path / "site") as site:
@@ -280,7 +278,6 @@ def test_recovery_of_an_elimination_dies_at_every_third_call(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_catalogue_lost_at_every_third_call_of_an_elimination(tmp_path: Path) -> None:
     """What the tiers know suffices: the slide is whole, or its deletion goes on. Never is it there in part."""
     path = tiny_tiff(tmp_path / "in" / "a.tiff")

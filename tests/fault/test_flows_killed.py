@@ -12,7 +12,7 @@ from tests.execute_kit import cluster
 from tests.flows_kit import TO_WARM, Hold, assert_rests, hospital, in_flight, pieces_of_tissue, rows_by_state, taken_in
 from tests.prefect_kit import Server, shell, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 LIFECYCLE = "wsistore_flows.lifecycle.lifecycle"
 

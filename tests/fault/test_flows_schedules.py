@@ -19,7 +19,7 @@ from tests.execute_kit import alive, children
 from tests.flows_kit import TO_WARM, Hold, assert_rests, hospital, pieces_of_tissue, rows_by_state, taken_in
 from tests.prefect_kit import Api, Process, Shell, shell, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 NEVER = "0 0 29 2 *"
 OTHERS = ("ingest", "recall", "expire", "lifecycle-apply", "re-encode", "scrub", "report")

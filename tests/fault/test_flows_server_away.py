@@ -12,7 +12,7 @@ import pytest
 from tests.flows_kit import TO_WARM, Hold, assert_rests, hospital, pieces_of_tissue, rows_by_state, taken_in
 from tests.prefect_kit import Server, shell, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 SLIDES = 6
 AWAY_SECONDS = 15

@@ -9,7 +9,7 @@ import pytest
 from tests.flows_kit import Hold, assert_rests, hospital, keys_of, pieces_of_tissue
 from tests.prefect_kit import Server, shell
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 INGEST = "wsistore_flows.ingest.ingest"
 

@@ -35,7 +35,7 @@ from wsistore.ops.stored import commit_of
 from wsistore.storage.base import Storage
 from wsistore.testing.clock import ManualClock
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

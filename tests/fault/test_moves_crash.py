@@ -71,7 +71,6 @@ def enumerated(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 # To die after a call is to die before the next one, but for what other threads do.
 @pytest.mark.parametrize(("after", "step"), [(False, 1), (True, 9)], ids=["before", "after"])
 @pytest.mark.parametrize("case", CASES)
@@ -113,7 +112,6 @@ def test_process_dies_at_some_calls_of_a_move(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("after", "changes"), [(False, True), (True, False)], ids=["before", "after"])
 def test_process_dies_at_every_call_of_a_drop(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, after: bool, changes: bool

@@ -20,7 +20,6 @@ from wsistore.testing.tissue import tissue
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_dask_worker_is_killed_while_a_slide_moves(tmp_path: Path) -> None:
     path, folder = tmp_path / "tissue.tiff", new_site(tmp_path / "site")
     write_generic_tiff(path, [tissue(1536, 2048, seed=5)], tile=(128, 128))
@@ -38,7 +37,7 @@ def test_a_dask_worker_is_killed_while_a_slide_moves(tmp_path: Path) -> None:
     victims = dask_workers(process.pid)
     assert victims
     os.kill(victims[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=450)
     (line,) = [json.loads(text) for text in out.splitlines()]
     assert (process.returncode, line["status"], line["dropped"]) == (0, "moved", ["hot"]), (line, err)
     with ops.open_site(folder) as site:

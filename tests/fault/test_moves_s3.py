@@ -35,8 +35,6 @@ from wsistore.ops.attempts import LEASE
 from wsistore.ops.orphans import recover_all
 from wsistore.testing.clock import ManualClock
 
-pytestmark = pytest.mark.timeout(600)
-
 PASSING: dict[str, Action] = {
     "500": Answer(500, "InternalError"),
     "503": Answer(503, "SlowDown", retry_after="7"),
@@ -312,7 +310,7 @@ def test_two_processes_that_move_a_slide_at_once(s3_server: S3Server, tmp_path: 
             slide, files = str(ingest(site, path)[0].slide), files_of(path)
             arguments = command(folder, "move", slide, "--to", "far", "--json")
             both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-            lines = [json.loads(one.communicate(timeout=120)[0].splitlines()[-1]) for one in both]
+            lines = [json.loads(one.communicate(timeout=240)[0].splitlines()[-1]) for one in both]
             assert "moved" in {line.get("status") for line in lines}, lines
             for line in lines:  # the other one comes too late, or is told to wait
                 error = line.get("error")

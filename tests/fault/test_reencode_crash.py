@@ -89,7 +89,6 @@ def died_at(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 # To die after a call is to die before the next one, but for what other threads do.
 @pytest.mark.parametrize(("after", "step"), [(False, 1), (True, 9)], ids=["before", "after"])
 def test_process_dies_at_every_storage_call(
@@ -118,7 +117,6 @@ def test_process_dies_at_every_storage_call(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("fault", "step"),
     [

@@ -93,7 +93,7 @@ def test_kill_in_mid_scrub(tmp_path: Path) -> None:
         assert cli(folder, "ingest", tiny_tiff(tmp_path / f"{number}.tiff", seed=number)).code == 0
     program = f"import os\n{_KILLED}\nmain()"
     arguments = [sys.executable, "-c", program, *command(folder, "scrub", "--all", "--json")[3:]]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with ops.open_site(folder) as opened:
         kinds = [str(event.kind) for event in opened.catalog.events()]

@@ -271,4 +271,4 @@ def test_dasks_workers_read_with_a_token_of_their_own(
             Client(cluster) as client,
         ):
             connection.share_token(client)
-            assert np.array_equal(client.compute(total).result(timeout=60), expected)
+            assert np.array_equal(client.compute(total).result(timeout=240), expected)

@@ -17,6 +17,8 @@ from wsistore.testing.tiffs import write_svs
 from wsistore.testing.tissue import pyramid, tissue
 
 ROOT = Path(__file__).parents[2]
+# It does all that there is, in processes of its own: minutes, and more on a busy machine.
+pytestmark = pytest.mark.timeout(1600)
 
 
 def _run(slides: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,7 @@ def _run(slides: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "SLIDES": str(slides), "TMPDIR": str(slides.parent / "temporary"), **variables},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1500,
         check=False,
     )
 

@@ -9,7 +9,7 @@ import pytest
 from tests.prefect_kit import Process, Shell, shell, until
 from tests.site_kit import new_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 SETTINGS = """
 [flows]

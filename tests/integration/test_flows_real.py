@@ -17,7 +17,7 @@ from tests.prefect_kit import Json, Server, Shell, shell
 from tests.site_kit import committed_keys, files_of, restored, stored_keys
 from wsistore import ops
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1

@@ -17,7 +17,7 @@ from tests.prefect_kit import Server
 from wsistore_flows.deployments import NIGHTS, Deployed
 from wsistore_flows.time_limits import end_overdue
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @flow(name="of-limited-time")

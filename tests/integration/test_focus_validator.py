@@ -62,7 +62,7 @@ def failures(validator: Path, folder: Path, **changes: str) -> set[str]:
         writer.writerow(names)
         writer.writerows([changes.get(name, cell(row.get(name))) for name in names] for row in rows)
     command = [str(validator), "--data-file", str(path), "--validate-version", "1.0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=450, check=False)
     return set(re.findall(r"^(\w+_\w+) failed:", done.stdout + done.stderr, re.MULTILINE))
 
 

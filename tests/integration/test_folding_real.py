@@ -81,7 +81,6 @@ def test_folds_save_what_was_measured(path: str, height: int, least: float, real
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_whole_ihc_slide_saves_a_quarter_of_its_file(real_slides: Path) -> None:
     """Not of its tiles only: 25 % of the file, of which all else is kept too."""
     source = open_source(real_slides / "aperio/hpylori-IHC.svs")

@@ -279,7 +279,9 @@ def test_an_archived_slide_says_where_to_ask(site: ops.Site, key: str, tmp_path:
         return of_site(site, access, shared, opened=Archived(partial(open_served, site)))
 
     with gateway_kit.serving(make) as url:
-        answer = httpx.get(f"{url}{ZARR}/zarr.json", headers={"Authorization": f"Bearer {gateway_kit.TOKEN}"})
+        answer = httpx.get(
+            f"{url}{ZARR}/zarr.json", headers={"Authorization": f"Bearer {gateway_kit.TOKEN}"}, timeout=240
+        )
     assert answer.status_code == 409
     told = answer.json()
     assert (told["error"], told["recall"]) == ("cold", f"/projects/{PROJECT}/slides/{SLIDE}/recall")
@@ -338,8 +340,8 @@ def test_without_an_access_log_nothing_is_answered(site: ops.Site, key: str, tmp
     shared = Shared(site.folder, new_table(tmp_path / "limits"), new_key())
     with gateway_kit.serving(lambda: of_site(site, access, shared)) as url:
         mine = {"Authorization": f"Bearer {gateway_kit.TOKEN}"}
-        httpx.get(f"{url}/projects", headers=mine)
-        answers = [httpx.get(f"{url}/projects", headers=mine).status_code for _ in range(4)]
+        httpx.get(f"{url}/projects", headers=mine, timeout=240)
+        answers = [httpx.get(f"{url}/projects", headers=mine, timeout=240).status_code for _ in range(4)]
     assert answers == [503] * 4
 
 

@@ -29,7 +29,7 @@ def gateway(tmp_path: Path) -> Iterator[Running]:
 
 def connected(gateway: Running) -> socket.socket:
     parts = urlsplit(gateway.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=240)
 
 
 def said(gateway: Running, data: bytes) -> bytes:

@@ -198,7 +198,7 @@ def test_a_token_is_good_until_it_ends(world: World, provider: Provider) -> None
         assert wire.ask("/projects", bearer(token(provider.by_rsa, claims(exp=now - 75)))).status == 401
         soon = token(provider.by_rsa, claims(exp=now - 54))
         assert wire.ask("/projects", bearer(soon)).status == 200
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while wire.ask("/projects", bearer(soon)).status == 200:
             assert time.monotonic() < end
             time.sleep(0.5)

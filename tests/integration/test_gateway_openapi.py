@@ -40,7 +40,7 @@ def schemathesis(world: World, folder: Path, *options: str, parameters: dict[str
     ]
     usual += ["--header", f"Authorization: Bearer {world.tokens['alice']}", "--no-shrink"]
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run", url, *usual, *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=450)
 
 
 def test_the_document_is_open_and_names_every_path(world: World) -> None:

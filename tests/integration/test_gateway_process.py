@@ -48,18 +48,18 @@ def serving(site: Path, *more: object) -> Iterator[tuple[subprocess.Popen[str], 
         yield started, json.loads(started.stdout.readline())["url"]
     finally:
         started.terminate()
-        _, said = started.communicate(timeout=60)
+        _, said = started.communicate(timeout=240)
         assert "Traceback" not in said
 
 
 def test_workers_share_limits_and_log_and_are_started_again(site: Path) -> None:
     mine = {"Authorization": f"Bearer {(site / 'token').read_text()}"}
     with serving(site, "--workers", 2) as (started, url):
-        (slide,) = httpx.get(f"{url}/projects/free/slides", headers=mine, timeout=60).json()["slides"]
+        (slide,) = httpx.get(f"{url}/projects/free/slides", headers=mine, timeout=240).json()["slides"]
         chunk = f"{url}/projects/free/slides/{slide['slide']}.zarr/0/image/c/0/0/0"
-        assert httpx.get(chunk, headers=mine, timeout=30).status_code == 200
+        assert httpx.get(chunk, headers=mine, timeout=240).status_code == 200
         # A connection for each request: both workers answer some of them.
-        codes = [httpx.get(f"{url}/projects/study", headers=mine, timeout=30).status_code for _ in range(40)]
+        codes = [httpx.get(f"{url}/projects/study", headers=mine, timeout=240).status_code for _ in range(40)]
         assert codes.count(200) < 30
         assert set(codes) == {200, 429}
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
@@ -68,12 +68,28 @@ def test_workers_share_limits_and_log_and_are_started_again(site: Path) -> None:
         os.kill(workers[0], signal.SIGKILL)
         time.sleep(0.5)
         for _ in range(5):
-            assert httpx.get(chunk, headers=mine, timeout=60).status_code == 200
+            assert httpx.get(chunk, headers=mine, timeout=240).status_code == 200
     assert started.returncode == 0
     lines = [json.loads(line) for line in (site / "access.jsonl").read_text().splitlines()]
     assert len(lines) == 47
     assert {line["user"] for line in lines} == {"researcher-1"}
     assert not list(site.glob("**/limits"))
+
+
+def test_an_end_does_not_wait_for_a_worker_that_starts(site: Path) -> None:
+    with serving(site, "--workers", 2) as (started, _):
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        (first, second) = [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        # As one that has not begun yet: it answers nothing.
+        os.kill(first, signal.SIGSTOP)
+        time.sleep(1)
+        started.terminate()
+        end = time.monotonic() + 60
+        while Path(f"/proc/{second}/exe").exists():
+            assert time.monotonic() < end, "the other worker was not told to end"
+            time.sleep(0.1)
+        os.kill(first, signal.SIGKILL)
+    assert started.returncode == 0
 
 
 def test_a_port_that_is_taken_is_told(site: Path) -> None:

@@ -53,9 +53,9 @@ def test_objects_pass_through_and_are_read_by_signed_urls(site: ops.Site, s3_buc
         assert client.get(f"{BASE}.zarr/{CHUNK}", headers={"Range": "bytes=7-90"}).content == data[7:91]
         told = client.post(f"{BASE}/presign", json={"keys": [CHUNK], "seconds": 60}).json()
         assert (list(told["urls"]), told["expires_in"]) == ([CHUNK], 60)
-        read = httpx.get(told["urls"][CHUNK], headers={"Range": "bytes=0-9"})
+        read = httpx.get(told["urls"][CHUNK], headers={"Range": "bytes=0-9"}, timeout=240)
         assert (read.status_code, read.content) == (206, data[:10])
-        assert httpx.put(told["urls"][CHUNK], content=b"x").status_code == 403
+        assert httpx.put(told["urls"][CHUNK], content=b"x", timeout=240).status_code == 403
         assert s3_bucket.get(stored) == data
         for wrong in (["zarr.json"], ["../x"], ["0/zarr.json"], [], ["x"], "x", [1]):
             answer = client.post(f"{BASE}/presign", json={"keys": wrong})
@@ -86,11 +86,11 @@ def test_a_signed_url_gives_nothing_but_its_key(site: ops.Site, s3_bucket: S3Buc
         url = client.post(f"{BASE}/presign", json={"keys": [CHUNK]}).json()["urls"][CHUNK]
     parts = urlsplit(url)
     assert parts.path.endswith(stored)
-    assert httpx.get(url).content == s3_bucket.get(stored)
+    assert httpx.get(url, timeout=240).content == s3_bucket.get(stored)
     others = [key for key in keys if key != stored]
     assert private in others
     for key in others:
-        answer = httpx.get(url.replace(stored, key))
+        answer = httpx.get(url.replace(stored, key), timeout=240)
         assert answer.status_code == 403, key
     query = dict(parse_qsl(parts.query))
     assert int(query["X-Amz-Expires"]) == 300
@@ -100,9 +100,9 @@ def test_a_signed_url_gives_nothing_but_its_key(site: ops.Site, s3_bucket: S3Buc
         f"{parts.path}?{urlencode({**query, 'X-Amz-Expires': '604800'})}", parts.path, folder,
     ]  # fmt: skip
     for target in altered:
-        assert httpx.get(f"{parts.scheme}://{parts.netloc}{target}").status_code == 403, target
+        assert httpx.get(f"{parts.scheme}://{parts.netloc}{target}", timeout=240).status_code == 403, target
     for method in ("PUT", "DELETE", "POST"):
-        assert httpx.request(method, url, content=b"x").status_code in {403, 405}, method
+        assert httpx.request(method, url, content=b"x", timeout=240).status_code in {403, 405}, method
     assert sorted(s3_bucket.keys()) == keys
     assert s3_bucket.server.secret_key not in url
 
@@ -112,10 +112,10 @@ def test_a_signed_url_ends(site: ops.Site, s3_bucket: S3Bucket, tmp_path: Path) 
     site.settings = replace(site.settings, serve=replace(site.settings.serve, presign=True))
     access = gateway_kit.access_to({SLIDE: row.slide})
     with gateway_kit.running(site, access, tmp_path) as started, started.client() as client:
-        told = client.post(f"{BASE}/presign", json={"keys": [CHUNK], "seconds": 3}).json()
-        assert httpx.get(told["urls"][CHUNK]).status_code == 200
-        end = time.monotonic() + 15
-        while (answer := httpx.get(told["urls"][CHUNK])).status_code == 200:
+        told = client.post(f"{BASE}/presign", json={"keys": [CHUNK], "seconds": 10}).json()
+        assert httpx.get(told["urls"][CHUNK], timeout=240).status_code == 200
+        end = time.monotonic() + 120
+        while (answer := httpx.get(told["urls"][CHUNK], timeout=240)).status_code == 200:
             assert time.monotonic() < end
             time.sleep(0.5)
         assert answer.status_code == 403

@@ -14,8 +14,6 @@ from wsistore import ops
 from wsistore.model import Preset
 from wsistore_flows.reencode import reencode
 
-pytestmark = pytest.mark.timeout(400)
-
 
 def test_shards_are_tasks_of_its_workers_and_their_logs_reach_the_run(
     tmp_path: Path, real_slides: Path, caplog: pytest.LogCaptureFixture

@@ -42,7 +42,6 @@ def through_all_presets(site: ops.Site, path: Path) -> list[ops.ReencodeResult]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_made_up_slides_of_all_formats(site: ops.Site, tmp_path: Path) -> None:
     paths = synthetic_set(tmp_path / "in", seed=11)
     assert len(paths) >= 5
@@ -52,7 +51,6 @@ def test_made_up_slides_of_all_formats(site: ops.Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_real_slides(site: ops.Site, real_slides: Path) -> None:
     candidates = [path for path in sorted((real_slides / "aperio").iterdir()) if path.suffix == ".svs"]
     candidates += sorted(path for folder in ("tiff", "hamamatsu") for path in (real_slides / folder).iterdir())

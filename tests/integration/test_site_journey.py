@@ -26,7 +26,7 @@ from tests.site_kit import Json, assert_sound, cli, files_of, new_site
 from wsistore import ops
 from wsistore.slides.registry import open_source
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 SLIDES = (
     "aperio/CMU-1-Small-Region.svs",

@@ -119,7 +119,7 @@ def test_at_the_same_time_by_two_processes(tmp_path: Path, kind: str) -> None:
                 assert restored(opened, lines[0]["slide"]) in [files_of(source) for source in sources]
     finally:
         for worker in workers:
-            worker.communicate(timeout=60)
+            worker.communicate(timeout=240)
 
 
 def test_series_that_gained_an_instance_supersedes(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_of_racing_processes_one_writes_each_object(tmp_path: Path) -> None:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
     (tmp_path / "go").touch()
-    won = [racer.communicate(timeout=60)[0].split() for racer in racers]
+    won = [racer.communicate(timeout=240)[0].split() for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 3
     assert sorted(int(n) for numbers in won for n in numbers) == list(range(150))
     storage = LocalStorage(root)
@@ -271,7 +271,7 @@ def test_writers_and_deleters_in_several_processes_do_not_harm_each_other(tmp_pa
         """
     racers = [_start(script, tmp_path, str(number)) for number in range(3)]
     for racer in racers:
-        out, err = racer.communicate(timeout=60)
+        out, err = racer.communicate(timeout=240)
         assert (racer.returncode, out, err) == (0, "", "")
     assert _files(tmp_path) == set()
 
@@ -392,6 +392,6 @@ def _start(script: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def _run(script: str, root: Path) -> str:
     process = _start(script, root)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     return out

@@ -28,8 +28,6 @@ from wsistore.compress.verify import verify_copy
 from wsistore.model import Mode, fingerprint
 from wsistore.slides.base import Codec
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module", params=REAL)
 def stored(request: pytest.FixtureRequest, real_slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Stored:

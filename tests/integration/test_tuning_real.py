@@ -39,7 +39,6 @@ def test_a_part_of_a_small_slide_tells_its_size(real_slides: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_tenth_of_a_slide_tells_its_size(real_slides: Path, tmp_path: Path) -> None:
     slide = real_slides / "aperio" / "hpylori-IHC.svs"
 

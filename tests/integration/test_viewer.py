@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests import gateway_kit
-from tests.browser_kit import chromium
+from tests.browser_kit import PATIENCE_MS, chromium
 from tests.gateway_kit import PROJECT, TOKEN, Running
 from tests.made_slides import WHOLE, wide
 from tests.site_kit import memory_site
@@ -101,6 +101,7 @@ class Visit:
 def context(browser: Browser, shown: Shown) -> Iterator[BrowserContext]:
     """Yield a browser that has signed in."""
     found = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+    found.set_default_timeout(PATIENCE_MS)
     answer = found.request.post(f"{shown.gateway.url}/session", data={"token": TOKEN})
     assert answer.ok
     yield found
@@ -136,7 +137,7 @@ def smooth(pixels: Any) -> Any:
 def test_the_page_shows_the_slide(context: BrowserContext, shown: Shown, name: str) -> None:
     seen = visit(context)
     seen.page.goto(shown.address(name))
-    seen.page.wait_for_selector(LOADED, timeout=20_000)
+    seen.page.wait_for_selector(LOADED)
     seen.page.add_style_tag(content=".navigator, #scale { display: none !important }")
     found = seen.pixels()
     want, (top, left) = shown.overview(name, found.shape[:2])
@@ -156,7 +157,7 @@ def test_the_page_shows_the_slide(context: BrowserContext, shown: Shown, name: s
 def test_wide_samples_are_to_be_seen(context: BrowserContext, shown: Shown) -> None:
     seen = visit(context)
     seen.page.goto(shown.address("wide"))
-    seen.page.wait_for_selector(LOADED, timeout=20_000)
+    seen.page.wait_for_selector(LOADED)
     middle = seen.pixels()[200:600, 400:800]
     assert middle.min() < 60
     assert middle.max() > 200
@@ -172,7 +173,7 @@ def number(text: str | None) -> float:
 def test_scale_bar_and_magnification_are_true(context: BrowserContext, shown: Shown) -> None:
     page = visit(context).page
     page.goto(shown.address("tiles"))
-    page.wait_for_selector(LOADED, timeout=20_000)
+    page.wait_for_selector(LOADED)
     box = page.locator("#slide").bounding_box()
     assert box is not None
     at_home = min(box["width"] / WIDTH, box["height"] / HEIGHT)
@@ -193,11 +194,11 @@ def test_scale_bar_and_magnification_are_true(context: BrowserContext, shown: Sh
 def test_keys_and_buttons(context: BrowserContext, shown: Shown) -> None:
     page = visit(context).page
     page.goto(shown.address("tiles"))
-    page.wait_for_selector(LOADED, timeout=20_000)
+    page.wait_for_selector(LOADED)
     home = page.locator("#magnification").text_content()
     page.keyboard.press("+")
     expect(page.locator("#magnification")).not_to_have_text(str(home))
-    page.wait_for_timeout(1500)  # the key's movement goes on for a moment
+    page.wait_for_timeout(4000)  # the key's movement goes on for a moment
     page.keyboard.press("0")
     expect(page.locator("#magnification")).to_have_text(str(home))
     page.locator("#in").click()
@@ -216,7 +217,7 @@ def test_the_notice_is_always_to_be_seen(context: BrowserContext, shown: Shown, 
     page = visit(context).page
     page.set_viewport_size({"width": width, "height": 700})
     page.goto(shown.address("tiles"))
-    page.wait_for_selector(LOADED, timeout=20_000)
+    page.wait_for_selector(LOADED)
     for key in ("0", "5", "?"):
         page.keyboard.press(key)
         expect(page.locator("#notice")).to_be_in_viewport(ratio=1)
@@ -236,7 +237,7 @@ def test_signing_in(browser: Browser, shown: Shown) -> None:
     assert not context.cookies()
     seen.page.locator("#token").fill(TOKEN)
     seen.page.locator("button").click()
-    seen.page.wait_for_selector(LOADED, timeout=20_000)
+    seen.page.wait_for_selector(LOADED)
     assert seen.page.url == shown.address("tiles")
     (cookie,) = context.cookies()
     assert cookie["httpOnly"]

@@ -23,7 +23,7 @@ from wsistore.slides.check import TileChecker
 from wsistore.slides.decode import decode_tile
 from wsistore.slides.registry import open_source
 
-SECONDS = 5.0
+SECONDS = 60.0
 PICTURE = tiffs.tissue(32, 32)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.stateful.moves import MovesMachine
@@ -12,4 +11,3 @@ TestMoves = MovesMachine.TestCase
 TestMoves.settings = settings(
     max_examples=5, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
-pytestmark = pytest.mark.timeout(600)

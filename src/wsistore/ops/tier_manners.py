@@ -16,6 +16,7 @@ RACERS = 16
 _RACES = 5
 _LISTED = 12
 _LAG_SECONDS = 10.0
+_AT_ONCE_SECONDS = 0.1
 _SKEW_WARNING_SECONDS, _SKEW_MOST_SECONDS = 60.0, 900.0
 """S3 services refuse requests that are signed more than 15 minutes off."""
 _NO_GUARD = "Two writers could both believe that they won: do not use this service for a tier."
@@ -69,8 +70,9 @@ def listing(bench: Bench) -> Found:
     begun = bench.clock.monotonic_seconds()
     prefix = f"{bench.prefix}list/"
     while True:
-        found = [info.key for info in bench.storage.list(prefix)]
+        # Until this listing was asked for: how long a service takes to answer is no lag of what it knows.
         lag = bench.clock.monotonic_seconds() - begun
+        found = [info.key for info in bench.storage.list(prefix)]
         if found == keys or lag > _LAG_SECONDS:
             break
         bench.clock.sleep(0.2)
@@ -81,7 +83,7 @@ def listing(bench: Bench) -> Found:
         return Found(Result.WARNING, f"{len(found)} of {len(keys)} objects listed after {lag:.0f} s", _LAG)
     if rest != keys[4:]:
         return Found(Result.FAILED, "cannot be begun in the middle", _LIST)
-    if lag > 0.2:
+    if lag > _AT_ONCE_SECONDS:
         return Found(Result.WARNING, f"complete only after {lag:.1f} s", _LAG, {"lag_seconds": lag})
     return Found(Result.OK, f"{len(keys)} objects at once, in order", values={"lag_seconds": lag})
 

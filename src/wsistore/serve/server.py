@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing_extensions import override
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
+from wsistore.clock import Clock, SystemClock
 from wsistore.errors import Kind, SiteError
 from wsistore.serve.limits import PROCESSES, new_table
 from wsistore.serve.making import Shared, make
@@ -39,6 +41,8 @@ _TELL_SECONDS = 5.0
 """How long a worker may take to say whether it has begun; then it is asked again."""
 _HUNG_SECONDS = 120
 """A worker that says nothing for so long is ended; on a busy machine it takes a while to start."""
+_LISTEN_SECONDS = 0.2
+"""How long a worker is listened for at a time: who asks for the end waits no longer for one that has yet to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +99,42 @@ class _Workers(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
         super().__init__(config, sockets)
         self._ready: Callable[[], None] | None = ready
+        self._clock: Clock = SystemClock()
+        self._silent_since: dict[int | None, float] = {}
 
     @override
     def keep_subprocess_alive(self) -> None:
+        if self._is_one_to_be_waited_for():
+            return
         super().keep_subprocess_alive()
         if self._ready is None or self.should_exit.is_set():
             return
         if all(process.is_ready(_TELL_SECONDS) for process in self.processes):
             ready, self._ready = self._ready, None
             ready()
+
+    def _is_one_to_be_waited_for(self) -> bool:
+        """Tell whether a worker lives that says nothing yet; one that has said nothing for too long is ended.
+
+        The parent's own loop would stand still until it answers, and hear of no end that is asked for meanwhile.
+        """
+        now = self._clock.monotonic_seconds()
+        silent = [one.process for one in self.processes if one.process.is_alive() and not _answers(one)]
+        self._silent_since = {process.pid: self._silent_since.get(process.pid, now) for process in silent}
+        for process in silent:
+            if now - self._silent_since[process.pid] < _HUNG_SECONDS:
+                return True
+            process.kill()
+            process.join()
+        return False
+
+
+def _answers(worker: Process) -> bool:
+    """Tell whether a worker answers at once; what it said to earlier questions does not count."""
+    with suppress(OSError, EOFError):
+        while worker.parent_conn.poll():
+            worker.parent_conn.recv()
+    return worker.ping(_LISTEN_SECONDS)
 
 
 def configured(make_app: Callable[[], object], *, workers: int = 1) -> Config:
