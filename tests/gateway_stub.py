@@ -7,7 +7,6 @@ import http.server
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 TOKEN = "wst_test_0123456789abcdef"
 Json = dict[str, Any]
 _counting = threading.Lock()
+GATHER_SECONDS = 60.0
 
 
 @dataclass
@@ -42,8 +42,9 @@ class Gateway:
     """Method, target and Range of every request."""
     sent: int = 0
     """Bytes of bodies of Zarr keys."""
-    delay: float = 0.0
-    """Seconds that an answer to a request for a Zarr key takes."""
+    gather: int = 1
+    """Requests for Zarr keys are not answered before so many are under way at once; later ones are, at once."""
+    gathered: threading.Event = field(default_factory=threading.Event)
     under_way: int = 0
     most_under_way: int = 0
     """Requests for Zarr keys at once."""
@@ -112,7 +113,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with _counting:
             self.gateway.under_way += 1
             self.gateway.most_under_way = max(self.gateway.most_under_way, self.gateway.under_way)
-        time.sleep(self.gateway.delay)
+            if self.gateway.under_way >= self.gateway.gather:
+                self.gateway.gathered.set()
+        self.gateway.gathered.wait(GATHER_SECONDS)
         try:
             self._object(slide, key)
         finally:

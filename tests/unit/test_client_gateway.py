@@ -404,7 +404,8 @@ def test_chunks_of_a_view_are_fetched_many_at_a_time(
     """However few decode: a server far away answers as late for one as for sixteen."""
     with connection.open("aaaa") as slide:
         slide.threads = threads
-        unsharded.delay, unsharded.most_under_way = 0.05, 0
+        unsharded.gather, unsharded.most_under_way = 8, 0
+        unsharded.gathered.clear()
         assert np.array_equal(slide.read_region(0, 0, 0, HEIGHT, WIDTH), whole[0])
     assert 8 <= unsharded.most_under_way <= 16
     assert len(chunk_keys(unsharded)) == len(set(chunk_keys(unsharded)))
