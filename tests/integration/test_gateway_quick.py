@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typing_extensions import override
 
 from tests import gateway_kit
-from tests.gateway_kit import PROJECT, TOKEN, Running
+from tests.gateway_kit import PROJECT, TOKEN, MadeAccess, Running
 from tests.site_kit import ingest, new_site, tiny_svs
 from wsistore import ops
+from wsistore.ops.research_access import Caller, ProjectView
 from wsistore.serve.quick import Quick
 
 SLIDE = "aaaabbbbccccddddeeeeffff22"
@@ -208,3 +213,43 @@ def test_an_answer_of_several_parts_is_no_model_for_one_of_a_single_part(
         assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-range"] == f"bytes 5-9/{len(object_bytes)}"
         assert answer.content == object_bytes[5:10]
+
+
+def all_of(wire: socket.socket) -> bytes:
+    answer = b""
+    while data := wire.recv(1 << 16):
+        answer += data
+    return answer
+
+
+class Slow(MadeAccess):
+    """Looks up who asks only once it may."""
+
+    def __init__(self, of: MadeAccess) -> None:
+        super().__init__(of.tokens, of.views)
+        self.looked_up: list[str] = []
+        self.may = threading.Event()
+
+    @override
+    def admit(self, authorization: str | None, project: str) -> tuple[Caller, ProjectView | None]:
+        if not self.may.is_set():
+            self.looked_up.append(project)
+            assert self.may.wait(60)
+        return super().admit(authorization, project)
+
+
+def test_hundreds_who_come_at_once_are_all_answered(site: ops.Site, tmp_path: Path, object_bytes: bytes) -> None:
+    (row,) = site.catalog.slides()
+    access = Slow(gateway_kit.access_to({SLIDE: row.slide}))
+    asked = f"GET {URL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n".encode()
+    with gateway_kit.running(site, access, tmp_path) as started, ExitStack() as stack:
+        host, _, port = started.url.removeprefix("http://").partition(":")
+        wires = [stack.enter_context(socket.create_connection((host, int(port)), timeout=240)) for _ in range(400)]
+        for wire in wires:
+            wire.sendall(asked)
+        time.sleep(1)
+        access.may.set()
+        answers = [all_of(wire) for wire in wires]
+    assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert {answer.partition(b"\r\n\r\n")[2] for answer in answers} == {object_bytes}
+    assert access.looked_up == [PROJECT]

@@ -117,6 +117,8 @@ class Gateway:
         self._sessions, self._access_log, self._clock, self._closing = sessions, access_log, clock, closing
         self._pool = pool
         self._met: dict[tuple[str | None, str], float] = {}
+        self._meeting: dict[tuple[str | None, str], asyncio.Future[None]] = {}
+        """Who is looked up now; done when that has ended, however."""
         self._unspent: dict[tuple[str, str], tuple[Caller, int]] = {}
         """Bytes by token and project."""
         self._told_at = float("-inf")
@@ -228,17 +230,28 @@ class Gateway:
         """Return who asks, and their project if the path names one and it is theirs.
 
         Who was here a moment ago is told from memory. What may have to be read or evaluated first is waited for in a
-        thread.
+        thread, by one for all who show the same at that moment: hundreds of threads' turns would be too much to do.
         """
         authorization, project = self._authorization(request), request.target.project
-        key, now = (authorization, project), self._clock.monotonic_seconds()
-        if now - self._met.get(key, float("-inf")) < _MET_SECONDS:
+        key = (authorization, project)
+        if not self._is_met(key) and (meeting := self._meeting.get(key)) is not None:
+            await asyncio.wait({meeting})
+        if self._is_met(key):
             return self._access.admit(authorization, project)
-        found = await self._pool.run(self._access.admit, authorization, project)
+        meeting = self._meeting[key] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._pool.run(self._access.admit, authorization, project)
+        finally:
+            meeting.set_result(None)
+            if self._meeting.get(key) is meeting:
+                del self._meeting[key]
         if len(self._met) >= _MOST_MET:
             self._met.clear()
-        self._met[key] = now
+        self._met[key] = self._clock.monotonic_seconds()
         return found
+
+    def _is_met(self, key: tuple[str | None, str]) -> bool:
+        return self._clock.monotonic_seconds() - self._met.get(key, float("-inf")) < _MET_SECONDS
 
     def _authorization(self, request: Request) -> str | None:
         header = request.headers.get(b"authorization")

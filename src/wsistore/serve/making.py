@@ -22,7 +22,7 @@ from wsistore.serve.signed_urls import SigningRoutes, sign
 from wsistore.serve.slides import Opened, SlideReader
 from wsistore.serve.views import OpenViews
 
-THREADS, WAITING = 16, 256
+THREADS, WAITING = 16, 1024
 """Blocking calls of one process: at once, and waiting."""
 _CALL_SECONDS = 60.0
 
