@@ -7,7 +7,6 @@ So a token that was given for anything else says nothing here, and one is as goo
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +16,12 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from wsistore.errors import InputError, Kind, MissingError, SiteError, WsistoreError
-from wsistore.keys.provider_documents import MOST_BYTES, fetch
+from wsistore.errors import InputError, Kind, MissingError, SiteError
+from wsistore.keys.provider_documents import MALFORMED, MOST_BYTES, fetch, signing_keys
 from wsistore.settings import OidcSettings
 
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures that only the provider can make; never a shared secret, never none."""
-_KEY_TYPES = frozenset({"RSA", "EC"})
 _MOST_TOKEN = 1 << 16
 _SECONDS = 10.0
 LEEWAY_SECONDS = 120
@@ -90,7 +88,7 @@ class TokenVerifier:
             _registry(self._settings, statement, now).validate(claims)
         except JoseError as error:
             raise _refused(why=f"is refused ({error.description or error.error})") from error
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+        except MALFORMED as error:
             raise _refused(why="is none") from error
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self._settings.audience:
             raise _refused(why="was given to another application")
@@ -115,18 +113,12 @@ def _registry(settings: OidcSettings, statement: str, now: datetime) -> jwt.JWTC
 
 
 def _key_set(place: str) -> KeySet:
+    document = _read(place)
     try:
-        document: Any = json.loads(_read(place))
-        keys = document["keys"]
-        # A shared secret among them would let whoever knows it sign for everybody.
-        public: list[dict[str, Any]] = [dict(key) for key in keys if key["kty"] in _KEY_TYPES and "d" not in key]
-        if public:
-            return KeySet.import_key_set({"keys": public})
-    except WsistoreError:
-        raise
-    except (JoseError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise _no_keys(place) from error
-    raise _no_keys(place)
+        return signing_keys(document)
+    except ValueError as error:
+        msg = f"{place} holds no public keys of an identity provider (JSON Web Key Set)."
+        raise SiteError(msg, remedy="Mend 'jwks' under [approvals.oidc] in wsistore.toml.") from error
 
 
 def _read(place: str) -> bytes:
@@ -138,11 +130,6 @@ def _read(place: str) -> bytes:
     except (OSError, ValueError) as error:
         msg = f"{place}, with the identity provider's keys, cannot be read ({error})."
         raise MissingError(msg, kind=Kind.KEY_MISSING, remedy="Mend 'jwks' under [approvals.oidc].") from error
-
-
-def _no_keys(place: str) -> SiteError:
-    msg = f"{place} holds no public keys of an identity provider (JSON Web Key Set)."
-    return SiteError(msg, remedy="Mend 'jwks' under [approvals.oidc] in wsistore.toml.")
 
 
 def _refused(*, why: str) -> InputError:

@@ -20,7 +20,8 @@ from joserfc.jwk import KeySet
 
 from wsistore.clock import Clock
 from wsistore.errors import DeniedError, Kind
-from wsistore.ops.oidc_keys import MALFORMED, FetchJwks, Keys, ProviderKeys
+from wsistore.keys.provider_documents import MALFORMED
+from wsistore.ops.oidc_keys import FetchJwks, Keys, ProviderKeys
 from wsistore.settings import ServeOidcSettings
 
 ALGORITHMS = ("RS256", "ES256")

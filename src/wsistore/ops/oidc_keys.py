@@ -9,12 +9,11 @@ from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
-from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from wsistore.clock import Clock
 from wsistore.errors import SiteError, TransientError, WsistoreError
-from wsistore.keys.provider_documents import MOST_BYTES, fetch
+from wsistore.keys.provider_documents import MALFORMED, MOST_BYTES, fetch, signing_keys
 from wsistore.settings import ServeOidcSettings
 from wsistore.settings.approvals import is_safe_url
 
@@ -29,9 +28,6 @@ FAILED_SECONDS = 15.0
 _PATIENCE_SECONDS, _MOST_WAITING = 2.0, 4
 """How long, and how many, wait for somebody else who reads them."""
 _FETCH_SECONDS = 5.0
-_KEY_TYPES = frozenset({"RSA", "EC"})
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
-"""What documents and tokens of others may raise."""
 
 FetchJwks = Callable[[str], bytes]
 """Gets the document under a URL: the issuer's configuration, and its keys (JWKS)."""
@@ -131,20 +127,12 @@ class ProviderKeys:
     def _read(self) -> Keys:
         place = self._settings.jwks or self._discovered()
         began = self._clock.monotonic_seconds()
+        document = self._document(place)
         try:
-            document: Any = json.loads(self._document(place))
-            # A shared secret among them would let whoever knows it sign for everybody.
-            public: list[dict[str, Any]] = [
-                dict(key)
-                for key in document["keys"]
-                if key["kty"] in _KEY_TYPES and "d" not in key and key.get("use", "sig") == "sig"
-            ]
-            if public:
-                found = KeySet.import_key_set({"keys": public})
-                return Keys(found, frozenset(str(key["kid"]) for key in public if "kid" in key), began)
-        except (JoseError, *MALFORMED) as error:
+            found = signing_keys(document)
+        except ValueError as error:
             raise _no_keys(place) from error
-        raise _no_keys(place)
+        return Keys(found, frozenset(key.kid for key in found.keys if key.kid), began)
 
     def _discovered(self) -> str:
         place = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
