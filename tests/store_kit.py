@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
 
+from wsistore.client.slide import Slide
 from wsistore.compress.keys import Place
 from wsistore.compress.writer import Draft, write_slide
 from wsistore.slides.base import Level, Source
@@ -132,3 +134,14 @@ def stored_chunks(stored: Stored, number: int) -> dict[tuple[int, int], bytes]:
             if length != 2**64 - 1:
                 found[top + slot // across, left + slot % across] = shard[offset : offset + length]
     return found
+
+
+def in_memory(folder: Path) -> Slide:
+    """Open a copy in a store that is neither ours nor a folder."""
+    files: dict[str, Any] = {}
+    made = MemoryStore(files)
+    buffer = default_buffer_prototype().buffer
+    for path in folder.rglob("*"):
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = buffer.from_bytes(path.read_bytes())
+    return Slide(made, "a slide in memory")

@@ -16,12 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from tests.integration.test_reencode_store import reencoded
 from tests.made_slides import TILES
-from tests.store_kit import Stored, store
+from tests.store_kit import Stored, in_memory, store
 from wsistore.client.opening import open_path, open_url
 from wsistore.client.slide import Slide
 from wsistore.compress import jpeg_rows
@@ -37,17 +35,6 @@ KINDS = sorted(set(TILES) - {"no-tile-at-all", "svs-big", "dicom-extended-offset
 """Those left out differ from others in how the source is written only."""
 FOLDED = ("svs-420", "svs-rgb", "jpeg-grey", "missing-tiles", "ndpi-420", "ndpi-444-dark", "padded", "differing-tables")
 TALL = replace(ENCODINGS[Preset.FOLD], fold_height=3)
-
-
-def in_memory(folder: Path) -> Slide:
-    """Open a copy in a store that is neither ours nor a folder."""
-    files: dict[str, Any] = {}
-    made = MemoryStore(files)
-    buffer = default_buffer_prototype().buffer
-    for path in folder.rglob("*"):
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = buffer.from_bytes(path.read_bytes())
-    return Slide(made, "a slide in memory")
 
 
 class Shelf:

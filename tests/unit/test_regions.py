@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,16 @@ import zarr
 from zarr.storage import LocalStore
 
 from tests.integration.test_reencode_store import reencoded
-from tests.store_kit import Stored, store
+from tests.store_kit import Stored, in_memory, store
 from wsistore import ops
 from wsistore.client.opening import open_path, open_url
 from wsistore.client.slide import Slide
-from wsistore.compress import chunk_decoders, shards, threads
+from wsistore.compress import chunk_decoders, regions, shards, threads
+from wsistore.compress.chunk_bytes import ChunkBytes, Place
 from wsistore.compress.folding import FoldCoding
 from wsistore.compress.presets import ENCODINGS
 from wsistore.compress.regions import ChunkPixels, ZarrPixels
+from wsistore.compress.threads import processors
 from wsistore.compress.zarr_store import TierStore
 from wsistore.errors import IntegrityError, MissingError, UnsupportedError, WsistoreError
 from wsistore.model import Preset
@@ -188,6 +190,58 @@ def test_other_layouts_are_read_through_zarr(whole: Pixels, tmp_path: Path, stor
     with open_path(tmp_path / "s") as slide:
         assert isinstance(slide._pixels[0], ZarrPixels)
         assert np.array_equal(slide.read_region(0, 90, 80, 120, 130), whole[90:210, 80:210])
+
+
+@pytest.fixture
+def far(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slide]:
+    """A slide in a store that is asked for many objects at once, a little at a time."""
+    monkeypatch.setattr(regions, "_FAR_BATCH_BYTES", 5_000)
+    with in_memory(stored.store) as slide:
+        yield slide
+
+
+def test_from_far_away_the_next_bytes_come_while_others_are_decoded(
+    far: Slide, whole: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    again = threading.Event()
+    fetch, decode = ChunkBytes.fetch, ChunkPixels.decode
+
+    def noted(self: ChunkBytes, places: Sequence[Place]) -> list[bytes]:
+        asked.append(len(places))
+        if len(asked) > 1:
+            again.set()
+        return fetch(self, places)
+
+    def late(self: ChunkPixels, *arguments: Any) -> Any:
+        assert again.wait(60), "nothing more was asked for meanwhile"
+        return decode(self, *arguments)
+
+    monkeypatch.setattr(ChunkBytes, "fetch", noted)
+    monkeypatch.setattr(ChunkPixels, "decode", late)
+    assert np.array_equal(far.read_region(0, 0, 0, SIDE, SIDE), whole)
+    assert len(asked) > 3
+    assert sum(asked) == (SIDE // TILE) ** 2
+
+
+@pytest.mark.parametrize("what", ["fetch", "decode"])
+def test_from_far_away_the_first_failure_ends_it(far: Slide, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    owner: Any = {"fetch": ChunkBytes, "decode": ChunkPixels}[what]
+    plain = getattr(owner, what)
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        calls.append(what)
+        if len(calls) == 3:
+            raise IntegrityError("It is damaged.")
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(owner, what, failing)
+    with pytest.raises(IntegrityError, match="damaged"):
+        far.read_region(0, 0, 0, SIDE, SIDE)
+    before = len(calls)
+    threading.Event().wait(0.2)
+    assert len(calls) == before <= 3 + processors()
 
 
 @pytest.mark.parametrize("positions", [[1, 2], [[1, 2, 3]], [[0.5, 1.0]], [["a", "b"]], [[[1, 2]]]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +28,10 @@ INDEX_BYTES = 32 * MIB
 """Of shard indexes that a slide keeps; those of the largest slides are a few MiB."""
 _BATCH_BYTES = 16 * MIB
 """Compressed bytes that are fetched before they are decoded."""
+_FAR_BATCH_BYTES = MIB
+"""The same from far away, where the next ones come while these are decoded."""
+_READERS = 8
+"""Threads of the process that wait for such bytes."""
 _TOGETHER = 64
 """Chunks that are objects of their own, fetched before they are decoded."""
 _FAR = 2**40
@@ -201,10 +206,35 @@ class ChunkPixels:
             thread_pools.run([use.recall for _, use in there], threads)
             there = [one for one in there if one[1].payloads is None]
         there.sort(key=lambda one: (one[0].shard, one[0].offset))
-        for batch in _batches(there):
-            found = self._chunks.fetch([place for place, _ in batch])
+        for batch, found in self._fetched(there):
             jobs = [partial(use.show_chunk, data) for (_, use), data in zip(batch, found, strict=True)]
             thread_pools.run(jobs, threads)
+
+    def _fetched(self, there: list[tuple[Place, _Use]]) -> Iterator[tuple[list[tuple[Place, _Use]], list[bytes]]]:
+        """Yield chunks with their bytes, as many as are held at a time.
+
+        Where bytes come from far, those of the next ones are asked for before these are decoded.
+        """
+        batches = list(_batches(there, _FAR_BATCH_BYTES if self._chunks.at_once else _BATCH_BYTES))
+        if not self._chunks.at_once or len(batches) < 2:
+            for batch in batches:
+                yield batch, self._fetch(batch)
+            return
+        readers = thread_pools.shared_pool("readers", _READERS)
+        coming = readers.submit(self._fetch, batches[0])
+        try:
+            for batch, following in zip(batches, [*batches[1:], None], strict=True):
+                found = coming.result()
+                if following is not None:
+                    coming = readers.submit(self._fetch, following)
+                yield batch, found
+        finally:
+            # Who stops in between leaves nothing that still asks.
+            if not coming.cancel():
+                wait([coming])
+
+    def _fetch(self, batch: list[tuple[Place, _Use]]) -> list[bytes]:
+        return self._chunks.fetch([place for place, _ in batch])
 
     def fill(self, target: Pixels) -> None:
         """Fill what an absent chunk would show."""
@@ -334,12 +364,12 @@ class _Use:
         return all(window[1:5] != self._shown for window in self._windows)
 
 
-def _batches(there: list[tuple[Place, _Use]]) -> Iterator[list[tuple[Place, _Use]]]:
-    """Yield what is fetched at once: compressed bytes are held for one batch at a time."""
+def _batches(there: list[tuple[Place, _Use]], most_bytes: int) -> Iterator[list[tuple[Place, _Use]]]:
+    """Yield what is fetched at once: compressed bytes are held for one batch at a time, or two."""
     batch: list[tuple[Place, _Use]] = []
     size = 0
     for one in there:
-        if batch and size + one[0].length > _BATCH_BYTES:
+        if batch and size + one[0].length > most_bytes:
             yield batch
             batch, size = [], 0
         batch.append(one)
