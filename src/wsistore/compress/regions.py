@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,8 +31,8 @@ INDEX_BYTES = 32 * MIB
 _BATCH_BYTES = 16 * MIB
 """Compressed bytes that are fetched before they are decoded."""
 _FAR_BATCH_BYTES = MIB
-"""The same from far away, where the next ones come while these are decoded."""
-_READERS = 8
+"""The same from far away, where others come meanwhile."""
+_READERS = _BATCH_BYTES // _FAR_BATCH_BYTES
 """Threads of the process that wait for such bytes."""
 _TOGETHER = 64
 """Chunks that are objects of their own, fetched before they are decoded."""
@@ -213,7 +215,7 @@ class ChunkPixels:
     def _fetched(self, there: list[tuple[Place, _Use]]) -> Iterator[tuple[list[tuple[Place, _Use]], list[bytes]]]:
         """Yield chunks with their bytes, as many as are held at a time.
 
-        Where bytes come from far, those of the next ones are asked for before these are decoded.
+        Where bytes come from far, those of the next ones come while these are decoded.
         """
         batches = list(_batches(there, _FAR_BATCH_BYTES if self._chunks.at_once else _BATCH_BYTES))
         if not self._chunks.at_once or len(batches) < 2:
@@ -221,17 +223,17 @@ class ChunkPixels:
                 yield batch, self._fetch(batch)
             return
         readers = thread_pools.shared_pool("readers", _READERS)
-        coming = readers.submit(self._fetch, batches[0])
+        left = iter(batches)
+        coming = deque((batch, readers.submit(self._fetch, batch)) for batch in islice(left, _READERS))
         try:
-            for batch, following in zip(batches, [*batches[1:], None], strict=True):
-                found = coming.result()
-                if following is not None:
-                    coming = readers.submit(self._fetch, following)
+            while coming:
+                batch, task = coming.popleft()
+                found = task.result()
+                coming.extend((more, readers.submit(self._fetch, more)) for more in islice(left, 1))
                 yield batch, found
         finally:
             # Who stops in between leaves nothing that still asks.
-            if not coming.cancel():
-                wait([coming])
+            wait([task for _, task in coming if not task.cancel()])
 
     def _fetch(self, batch: list[tuple[Place, _Use]]) -> list[bytes]:
         return self._chunks.fetch([place for place, _ in batch])
@@ -365,7 +367,7 @@ class _Use:
 
 
 def _batches(there: list[tuple[Place, _Use]], most_bytes: int) -> Iterator[list[tuple[Place, _Use]]]:
-    """Yield what is fetched at once: compressed bytes are held for one batch at a time, or two."""
+    """Yield what is fetched at once: compressed bytes are held for one batch at a time."""
     batch: list[tuple[Place, _Use]] = []
     size = 0
     for one in there:
