@@ -130,6 +130,13 @@ def _days_pass(site: Path, deployment: str, days: int) -> None:
     """Let the server's scheduled runs of a deployment have been due some days earlier, as if it were days later now."""
     moved = "strftime('%Y-%m-%d %H:%M:%f000', {}, ?)"
     with _database(site) as connection:
+        # A run that nobody has marked as late yet begins no sooner than its state says.
+        connection.execute(
+            "update flow_run_state set state_details = json_set(state_details, '$.scheduled_time', "
+            "strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(state_details, '$.scheduled_time'), ?)) "
+            "where id in (select state_id from flow_run where deployment_id = ? and state_type = 'SCHEDULED')",
+            (f"-{days} days", deployment),
+        )
         connection.execute(
             f"update flow_run set expected_start_time = {moved.format('expected_start_time')}, "
             f"next_scheduled_start_time = {moved.format('next_scheduled_start_time')} "
