@@ -84,7 +84,7 @@ def _started(run: Run) -> str:
     """Start the server and return what the script prints; a port may be taken between asking and binding."""
     said = ""
     for attempt in range(3):
-        port = _free_port()
+        port = free_port()
         names = {
             "DIR": f"{run.folder}/{attempt}",
             "PORT": port,
@@ -113,7 +113,7 @@ def _started(run: Run) -> str:
     raise RuntimeError(msg)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that is free with those that the server takes behind it, outside the range of outgoing ones."""
     while True:
         first = random.SystemRandom().randrange(20_000, 30_000)

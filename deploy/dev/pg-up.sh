@@ -62,14 +62,15 @@ there=$("$BIN/psql" -h 127.0.0.1 -p "$PORT" -U "$DBUSER" -d postgres -Atqc \
   "select 1 from pg_database where datname = '$DB'") || die "it gives no answer on port $PORT"
 [ "$there" = 1 ] || "$BIN/createdb" -h 127.0.0.1 -p "$PORT" -U "$DBUSER" "$DB" || die "createdb"
 
-if [ -n "$OWNER" ] && [ ! -e "$DIR/guarded" ]; then
-  touch "$DIR/guarded"
+alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
+if [ -n "$OWNER" ] && ! alive "$DIR/guard.pid"; then
   # the owner is known by its pid and the time it started: a pid alone may be another process's by then
   started() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null || echo gone; }
   HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); BORN=$(started "$OWNER")
   export -f started
   setsid nohup bash -c 'cd /; while [ "$(started "$1")" = "$2" ] && [ -d "$4/data" ]; do sleep 1; done
     WSI_PG_DIR=$4 "$3/pg-down.sh" --wipe' guard "$OWNER" "$BORN" "$HERE" "$DIR" </dev/null >/dev/null 2>&1 &
+  echo $! >"$DIR/guard.pid"
 fi
 say "ready"
 cat <<EOF

@@ -4,15 +4,24 @@ set -u
 DIR=${WSI_S3_DIR:-/tmp/wsi-s3}
 [ -d "$DIR/run" ] || { echo "s3-down: nothing in $DIR" >&2; exit 0; }
 SIGNAL=TERM; [ "${1:-}" = --wipe ] && SIGNAL=KILL  # nothing to be saved
+# a process all of whose threads have ended is gone, also while nobody has waited for it yet
+gone() { local t; t=$(cat /proc/"$1"/task/*/stat 2>/dev/null); [ -z "$t" ] || ! grep -qv ') Z ' <<<"$t"; }
 stop() { # name seconds
   local f="$DIR/run/$1.pid" p; [ -s "$f" ] || return 0; p=$(cat "$f")
   # only a process of ours: its environment or arguments must still name a ceph daemon
   if kill -0 "$p" 2>/dev/null && tr '\0' ' ' <"/proc/$p/cmdline" | grep -qE 'radosgw|ceph-(mon|osd|mgr)'; then
-    kill -$SIGNAL "$p"; for _ in $(seq $(( $2 * 10 ))); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
-    kill -0 "$p" 2>/dev/null && kill -KILL "$p"
+    kill -$SIGNAL "$p"; for _ in $(seq $(( $2 * 10 ))); do gone "$p" && break; sleep 0.1; done
+    gone "$p" || kill -KILL "$p"
   fi
   rm -f "$f"
 }
 stop rgw 3; stop osd 20; stop mgr 5; stop mon 5
-[ "${1:-}" = --wipe ] && { case "$DIR" in /|/tmp|"$HOME") echo "s3-down: will not wipe $DIR" >&2; exit 1;; esac; rm -rf "$DIR"; }
+[ "${1:-}" = --wipe ] || exit 0
+case "$DIR" in /|/tmp|"$HOME") echo "s3-down: will not wipe $DIR" >&2; exit 1;; esac
+# the guard that s3-up.sh left for its owner's death ends last, and has nothing to do then - unless it is what calls
+GUARD=$(cat "$DIR/run/guard.pid" 2>/dev/null)
+rm -rf "$DIR"
+if [ -n "$GUARD" ] && [ "$GUARD" != "$PPID" ] && tr '\0' ' ' 2>/dev/null <"/proc/$GUARD/cmdline" | grep -qF "guard "; then
+  kill -KILL -- "-$GUARD"; for _ in $(seq 50); do gone "$GUARD" && break; sleep 0.1; done
+fi
 exit 0

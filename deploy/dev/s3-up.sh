@@ -196,13 +196,14 @@ if [ "$STORE" = memstore ] && [ ! -e "$DIR/osd/.ballast" ]; then
   done
   touch "$DIR/osd/.ballast"
 fi
-if [ -n "$OWNER" ]; then
+if [ -n "$OWNER" ] && ! alive "$DIR/run/guard.pid"; then
   # the owner is known by its pid and the time it started: a pid alone may be another process's by then
   started() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null || echo gone; }
   HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); BORN=$(started "$OWNER")
   export -f started
   setsid nohup bash -c 'cd /; while [ "$(started "$1")" = "$2" ] && [ -d "$4/run" ]; do sleep 1; done
     WSI_S3_DIR=$4 "$3/s3-down.sh" --wipe' guard "$OWNER" "$BORN" "$HERE" "$DIR" </dev/null >/dev/null 2>&1 9>&- &
+  echo $! >"$DIR/run/guard.pid"
 fi
 say "ready"
 print_env

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 import pickle
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.execute_kit import alive, wait_until
 from tests.s3_kit import SCRIPTS, S3Bucket, S3Server
 from tests.s3_proxy import proxy
 from wsistore.clock import SystemClock
@@ -289,13 +287,10 @@ time.sleep(600)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        pids = [int(file.read_text()) for file in folder.glob("*/run/*.pid")]
-        assert len(pids) == 3
-        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
-        os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while (folder / "0").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        pids = {file.stem: int(file.read_text()) for file in folder.glob("*/run/*.pid")}
+        running = {name for name, pid in pids.items() if alive(pid)}
+        process.kill()
+    assert running == {"mon", "osd", "rgw", "guard"}
+    wait_until(lambda: not (folder / "0").exists() and not any(map(alive, pids.values())))
     assert {file.name for file in folder.iterdir()} == {"test.env", "test.lock"}
     shutil.rmtree(folder)
