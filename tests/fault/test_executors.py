@@ -345,7 +345,7 @@ def test_workers_that_do_not_come_are_not_waited_for_for_ever(tmp_path: Path) ->
         assert caught.value.kind is Kind.CLUSTER_UNREACHABLE
 
         worker = dask_cluster.add_worker()
-        with ExistingDask(dask_cluster.address, clock=SystemClock(), wait_seconds=60) as executor:
+        with ExistingDask(dask_cluster.address, clock=SystemClock(), wait_seconds=240) as executor:
             executor._wait_seconds = 1.0
             run = executor.run(execute_kit.square, [Task(tmp_path, 1, seconds=60)], memory_bytes=ENOUGH)
             threading.Timer(0.5, worker.kill).start()
@@ -409,7 +409,7 @@ def test_a_worker_without_wsistore_that_comes_later_leaves_and_others_do_its_wor
 
         assert sorted(one.index for one in done) == list(range(20))
         assert len({one.worker for one in done}) == 1
-        unfit.wait(60)
+        unfit.wait(240)
 
 
 def test_another_version_of_dask_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

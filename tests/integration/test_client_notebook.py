@@ -82,7 +82,7 @@ def hospital(bucket: S3Bucket, real_slides: Path, tmp_path_factory: pytest.TempP
         yield Hospital(told["url"], token)
     finally:
         serve.terminate()
-        serve.wait(60)
+        serve.wait(240)
         if serve.stdout is not None:
             serve.stdout.close()
 

@@ -114,7 +114,7 @@ def proxy(tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
         yield https, http, tmp_path
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(240)
         upstream.shutdown()
         upstream.server_close()
 

@@ -147,12 +147,17 @@ def test_lock_refuses_a_drop_which_stays_open_until_the_lock_ends(locked: S3Buck
         assert drop(site, slide, "hot").error is not None, "a copy that is being dropped counts for nothing"
         assert recover_all(site).failed == 1
         assert [copy.tier for copy in site.catalog.open_drops()] == ["far"]
-        end = datetime.now(UTC) + timedelta(seconds=2)
-        keep_until(locked, {key for key in before if slide in key}, end)
-        while datetime.now(UTC) < end + timedelta(seconds=1):
-            time.sleep(0.1)
+        _lock_ends(locked, {key for key in before if slide in key})
         assert recover_all(site).failed == 0
         assert_settled(site, locked, slide, files, "hot")
+
+
+def _lock_ends(bucket: S3Bucket, keys: set[str]) -> None:
+    """Let locks end, and wait until they have."""
+    end = datetime.now(UTC) + timedelta(seconds=2)
+    keep_until(bucket, keys, end)
+    while datetime.now(UTC) < end + timedelta(seconds=1):
+        time.sleep(0.1)
 
 
 def test_part_of_a_copy_that_is_locked_keeps_the_drop_open(locked: S3Bucket, tmp_path: Path) -> None:
@@ -161,13 +166,13 @@ def test_part_of_a_copy_that_is_locked_keeps_the_drop_open(locked: S3Bucket, tmp
         slide = str(ingest(site, path)[0].slide)
         moved(site, slide, "far", keep_source=True)
         (kept,) = [key for key in lying(locked) if key.endswith(f"/{FILES}")]
-        keep_until(locked, {kept}, datetime.now(UTC) + timedelta(seconds=3))
+        keep_until(locked, {kept}, datetime.now(UTC) + timedelta(days=1))
         result = drop(site, slide, "far")
         assert result.status == "dropping"
         assert kept in lying(locked)
         assert not any("/commits/" in key for key in lying(locked))
         assert "Object Lock" in result.reason
-        time.sleep(4)
+        _lock_ends(locked, {kept})
         assert ops.recover(site).failed == 0
         assert_settled(site, locked, slide, files_of(path), "hot")
 

@@ -236,7 +236,7 @@ def test_broken_pipe_is_quiet(site: Path, arguments: list[str]) -> None:
     os.close(reading)
     with subprocess.Popen(command(site, *arguments), stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     assert err == b""
     assert process.returncode == 0
 
@@ -291,7 +291,7 @@ def on_a_terminal(arguments: list[str], columns: int = 100) -> tuple[int, str, s
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     watcher.join()
     os.close(master)
     return process.returncode, (out or b"").decode(), b"".join(seen).decode()

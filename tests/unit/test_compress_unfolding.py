@@ -216,7 +216,7 @@ def test_pools_are_shared_and_a_forked_process_has_its_own() -> None:
     child = os.fork()
     if not child:
         try:
-            os._exit(0 if shared_pool("test", 2).submit(lambda: 6).result(timeout=20) == 6 else 1)
+            os._exit(0 if shared_pool("test", 2).submit(lambda: 6).result(timeout=240) == 6 else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

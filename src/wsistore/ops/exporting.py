@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from wsistore.catalog.records import CopyRow
 from wsistore.compress import recode
 from wsistore.compress.archive import PackedView, proven_blocks
 from wsistore.compress.reader import StoredSlide
@@ -29,7 +30,7 @@ from wsistore.events import EventKind
 from wsistore.model import Mode, ObjectRecord
 from wsistore.ops.opening import open_stored
 from wsistore.ops.site import Site
-from wsistore.ops.stored import commit_of, open_copy
+from wsistore.ops.stored import commit_of, from_open_copy
 from wsistore.ops.targets import new_file, publish_folder, require_free, scratch_folder
 from wsistore.storage.base import Storage
 from wsistore.units import MIB
@@ -109,16 +110,22 @@ def export(
     key = site.catalog.resolve(slide)
     zipped = _check_target(target)
     private = _private_folder(target) if with_private else None
-    copy, _, stored = open_copy(site, key)
-    objects = commit_of(copy).objects
-    records = [record for record in objects if record.key.startswith(stored.place.store)]
-    if with_private or stored.companion.mode is Mode.WHOLE:  # what is decoded of the companion is proven first, too
-        _prove(stored.storage, [record for record in objects if not record.key.startswith(stored.place.store)])
     with scratch_folder(target) as scratch:
         made = scratch / "store"
-        _write_store(site, key, stored, records, made, codec, progress)
-        if private is not None:
-            _write_private(site, key, stored, scratch / "private")
+
+        def write(copy: CopyRow, stored: StoredSlide) -> tuple[CopyRow, list[ObjectRecord]]:
+            for folder in (made, scratch / "private"):
+                shutil.rmtree(folder, ignore_errors=True)
+            objects = commit_of(copy).objects
+            records = [record for record in objects if record.key.startswith(stored.place.store)]
+            if with_private or stored.companion.mode is Mode.WHOLE:  # what is decoded of the companion is proven first
+                _prove(stored.storage, [record for record in objects if not record.key.startswith(stored.place.store)])
+            _write_store(site, key, stored, records, made, codec, progress)
+            if with_private:
+                _write_private(site, key, stored, scratch / "private")
+            return copy, records
+
+        copy, records = from_open_copy(site, key, write)
         is_new = private is not None and not _is_same(scratch / "private", private)
         if private is not None and is_new:
             publish_folder(scratch / "private", private)

@@ -32,7 +32,7 @@ from wsistore.ops.reencode_attempt import run_attempt
 from wsistore.ops.results import HOPELESS, Failure
 from wsistore.ops.room import Room
 from wsistore.ops.site import Site, read_only_error
-from wsistore.ops.sound import from_sound_copy
+from wsistore.ops.sound import check_current, from_sound_copy
 from wsistore.ops.stored import check_copy, current_copies, note_failure
 from wsistore.ops.tuning import encoding_for
 from wsistore.ops.watching import Watcher
@@ -239,6 +239,8 @@ def _move(site: Site, key: str, order: Order, workers: _Workers) -> MoveResult:
     read: list[CopyRow] = []
 
     def act(source: CopyRow) -> Made | None:
+        for copy in leaving:
+            check_current(site, copy)
         room.take(f"Slide {key}", bytes_needed(site, source, encoding))
         read.append(source)
         drops = tuple(copy.attempt for copy in leaving)

@@ -19,7 +19,7 @@ from wsistore.ops.reencode_attempt import run_attempt
 from wsistore.ops.results import HOPELESS, Failure, ReencodeResult, ReencodeStatus
 from wsistore.ops.room import check_open
 from wsistore.ops.site import Site, read_only_error
-from wsistore.ops.sound import from_sound_copy
+from wsistore.ops.sound import check_current, from_sound_copy
 from wsistore.ops.stored import current_copies
 from wsistore.ops.tuning import encoding_for
 from wsistore.ops.watching import Watcher
@@ -206,6 +206,7 @@ def reencode_one(
     check_holds(site, key)
 
     def again(source: CopyRow) -> ReencodeResult:
+        check_current(site, before)
         job = Job(key, before.tier, encoding, before, source, started, expires_at=before.expires_at, rule=rule)
         made = run_attempt(site, job, executor, watcher or Watcher())
         if made is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from wsistore.catalog.records import CopyRow
 from wsistore.compress.extents import SourceMap, map_source
 from wsistore.compress.reader import StoredSlide
 from wsistore.compress.source_file import file_blocks
@@ -19,7 +20,7 @@ from wsistore.compress.unfolding import Undone, Unfolding, needs_of
 from wsistore.errors import ConflictError, IntegrityError, Kind, ObjectMissingError
 from wsistore.events import EventKind
 from wsistore.ops.site import Site
-from wsistore.ops.stored import open_copy, safe_target
+from wsistore.ops.stored import from_open_copy, safe_target
 from wsistore.ops.targets import new_file, translated
 from wsistore.storage.base import Span
 from wsistore.units import MIB
@@ -75,18 +76,22 @@ def restore(site: Site, slide: str, folder: Path, *, progress: Callable[[int], N
     """
     started = site.clock.monotonic_seconds()
     key = site.catalog.resolve(slide)
-    copy, _, stored = open_copy(site, key)
-    source = map_source(stored)
-    targets = [safe_target(folder, file.name) for file in stored.companion.files]
-    present = [_is_there(stored, number, target) for number, target in enumerate(targets)]
     written = 0
-    absent = [number for number, is_present in enumerate(present) if not is_present]
-    with unfolding_of(stored, source, absent) as unfolding:
-        for number in absent:
-            blocks = source_blocks(stored, source, number, unfolding)
-            _write_file(stored, number, blocks, targets[number], progress)
-            written += stored.companion.files[number].size_bytes
-    read = {"bytes_read": copy.bytes_stored, "objects": copy.objects} if absent else {}
+
+    def write_absent(copy: CopyRow, stored: StoredSlide) -> tuple[CopyRow, list[Path]]:
+        nonlocal written
+        targets = [safe_target(folder, file.name) for file in stored.companion.files]
+        absent = [number for number, target in enumerate(targets) if not _is_there(stored, number, target)]
+        source = map_source(stored)
+        with unfolding_of(stored, source, absent) as unfolding:
+            for number in absent:
+                blocks = source_blocks(stored, source, number, unfolding)
+                _write_file(stored, number, blocks, targets[number], progress)
+                written += stored.companion.files[number].size_bytes
+        return copy, targets
+
+    copy, targets = from_open_copy(site, key, write_absent)
+    read = {"bytes_read": copy.bytes_stored, "objects": copy.objects} if written else {}
     detail = {"tier": copy.tier, "files": len(targets), "bytes": written, **read}
     site.note(key, EventKind.RESTORED, detail)
     seconds = site.clock.monotonic_seconds() - started

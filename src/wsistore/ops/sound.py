@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from wsistore.catalog.records import CopyRow
-from wsistore.errors import IntegrityError, ObjectArchivedError, StorageError
+from wsistore.errors import ConflictError, IntegrityError, Kind, ObjectArchivedError, StorageError
 from wsistore.model import CopyState, Evidence
 from wsistore.ops.site import Site
-from wsistore.ops.stored import check_copy, current_copies, note_failure
+from wsistore.ops.stored import check_copy, current_copies, is_current, note_failure
 from wsistore.ops.verifying import verify_one
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ def from_sound_copy(site: Site, slide: str, order: Callable[[CopyRow], Any], act
 
     Raises
     ------
+    ConflictError
+        If somebody else has put another copy in the place of the one that was read (`Kind.BUSY`).
     IntegrityError
         If no copy is sound, or what was made of a sound one is not.
     StorageError
@@ -50,6 +52,7 @@ def from_sound_copy(site: Site, slide: str, order: Callable[[CopyRow], Any], act
         except IntegrityError as error:
             # Either copy may be to blame. If it is the one that was read, another may do.
             if verify_one(site, source):
+                check_current(site, source)
                 raise
             damaged.add(source.attempt)
             if all(copy.attempt in damaged for copy in current_copies(site, slide)):
@@ -62,6 +65,8 @@ def sound_source(site: Site, slide: str, order: Callable[[CopyRow], Any], damage
 
     Raises
     ------
+    ConflictError
+        If somebody else has put another copy in the place of one meanwhile (`Kind.BUSY`).
     IntegrityError, StorageError
         What is wrong with the last one.
 
@@ -73,7 +78,8 @@ def sound_source(site: Site, slide: str, order: Callable[[CopyRow], Any], damage
         try:
             check_copy(site.tier(copy.tier), copy)
         except IntegrityError as error:
-            note_failure(site, copy, error)
+            if not note_failure(site, copy, error):
+                check_current(site, copy)
             failure = error
         except StorageError as error:
             failure = error  # it says nothing of the bytes
@@ -83,3 +89,10 @@ def sound_source(site: Site, slide: str, order: Callable[[CopyRow], Any], damage
         raise failure
     msg = f"No copy of slide {slide} is good."
     raise IntegrityError(msg, remedy="Verify its copies, or ingest its source again.")
+
+
+def check_current(site: Site, copy: CopyRow) -> None:
+    """Raise `ConflictError` (`Kind.BUSY`) if somebody else has dropped or replaced a copy since it was looked up."""
+    if not is_current(site, copy):
+        msg = f"The copy of slide {copy.slide} in tier {copy.tier} was dropped or replaced meanwhile."
+        raise ConflictError(msg, kind=Kind.BUSY, remedy="Run again.")

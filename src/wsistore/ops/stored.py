@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from wsistore.catalog.records import CopyRow
 from wsistore.compress.archive import open_stored
@@ -18,10 +20,14 @@ from wsistore.storage.base import Storage
 from wsistore.tiers import commits
 from wsistore.tiers.commits import Commit
 
+T = TypeVar("T")
+
 _UNREACHABLE = frozenset(
     {Kind.TIER_MISSING, Kind.STORAGE_TRANSIENT, Kind.STORAGE_DENIED, Kind.KEY_DESTROYED, Kind.OBJECT_ARCHIVED}
 )
 """What says nothing of the bytes themselves."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -41,6 +47,19 @@ def current_copies(site: Site, slide: str) -> list[CopyRow]:
     return sorted(found, key=lambda copy: (wanted.index(copy.state), copy.evidence is Evidence.ATTESTED))
 
 
+def in_turn(site: Site, slide: str) -> Iterator[CopyRow]:
+    """Yield the current copies one after the other, read anew each time: another may have taken one's place by then."""
+    done: set[str] = set()
+    while waiting := [copy for copy in current_copies(site, slide) if copy.attempt not in done]:
+        done.add(waiting[0].attempt)
+        yield waiting[0]
+
+
+def is_current(site: Site, copy: CopyRow) -> bool:
+    """Say whether a copy still counts; if not, it is no wonder that its objects are gone."""
+    return any(other.attempt == copy.attempt for other in current_copies(site, copy.slide))
+
+
 def sound_copy(site: Site, slide: str) -> CopyRow | None:
     """Return a copy of a slide's current version whose objects are all there; None if there is none.
 
@@ -54,7 +73,7 @@ def sound_copy(site: Site, slide: str) -> CopyRow | None:
 
     """
     failure: StorageError | None = None
-    for copy in current_copies(site, slide):
+    for copy in in_turn(site, slide):
         if copy.state is CopyState.SUSPECT:
             continue
         try:
@@ -136,7 +155,7 @@ def open_copy(site: Site, slide: str) -> tuple[CopyRow, Storage, StoredSlide]:
 
     """
     failure: StorageError | IntegrityError | None = None
-    for copy in current_copies(site, slide):
+    for copy in in_turn(site, slide):
         try:
             storage = site.tier(copy.tier)
             stored = open_stored(storage, place_of(copy), packed=copy.preset is Preset.PACK)
@@ -149,6 +168,27 @@ def open_copy(site: Site, slide: str) -> tuple[CopyRow, Storage, StoredSlide]:
         raise failure
     msg = f"The slide {slide} has no committed copy."
     raise MissingError(msg, kind=Kind.SLIDE_MISSING, remedy="Ingest its source again.")
+
+
+def from_open_copy(site: Site, slide: str, act: Callable[[CopyRow, StoredSlide], T]) -> T:
+    """Return what `act` makes of a copy that can be opened (`open_copy`).
+
+    Should that one be dropped on the way, for another has taken its place, `act` is called again with the other.
+
+    Raises
+    ------
+    WsistoreError
+        As `open_copy` does, and what else `act` raises.
+
+    """
+    while True:
+        copy, _, stored = open_copy(site, slide)
+        try:
+            return act(copy, stored)
+        except (IntegrityError, ObjectMissingError) as error:
+            if is_current(site, copy):
+                raise
+            _log.info("slide %s is read from another copy, %s is gone: %s", slide, copy.attempt, error)
 
 
 def _check_files(site: Site, copy: CopyRow, stored: StoredSlide) -> None:

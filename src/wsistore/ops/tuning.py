@@ -19,11 +19,12 @@ from wsistore.compress.tuning.candidates import Candidate, candidates_for, codec
 from wsistore.compress.tuning.measure import Measured, Measurement, measure_slide
 from wsistore.compress.tuning.sampling import SAMPLE_BYTES, TileSource
 from wsistore.compress.tuning.sources import StoredTiles, VendorTiles
-from wsistore.errors import InputError, Kind, MissingError, UnsupportedError
+from wsistore.errors import InputError, IntegrityError, Kind, MissingError, UnsupportedError
 from wsistore.model import Mode, Preset
 from wsistore.ops.site import Site
+from wsistore.ops.sound import check_current
 from wsistore.ops.sources import open_at_rest
-from wsistore.ops.stored import open_copy
+from wsistore.ops.stored import from_open_copy, open_copy
 from wsistore.ops.tuning_profiles import (
     ProfileKey,
     find_profile,
@@ -237,8 +238,8 @@ def encoding_for(site: Site, slide: str, tier: str, preset: Preset) -> Encoding:
     if preset is Preset.KEEP:
         return ENCODINGS[preset]
     row = site.catalog.slide(site.catalog.resolve(slide))
-    _, _, stored = open_copy(site, row.slide)
-    return encoding_of(site, stored, row.metadata.get("stain"), tier, preset)
+    stain = row.metadata.get("stain")
+    return from_open_copy(site, row.slide, lambda _, stored: encoding_of(site, stored, stain, tier, preset))
 
 
 def encoding_of(site: Site, stored: StoredSlide, stain: str | None, tier: str, preset: Preset) -> Encoding:
@@ -261,8 +262,8 @@ def _candidates_of_site(site: Site, given: TuneOptions) -> Iterator[tuple[str, s
     rows = sorted(site.catalog.slides(), key=lambda row: row.slide)
     random.Random(given.seed).shuffle(rows)  # noqa: S311 - draws a sample, hides nothing
     for row in [row for row in rows if row.mode is Mode.TILES][:_MOST_LOOKED_AT]:
-        _, _, stored = open_copy(site, row.slide)
-        scanner, stain, codec = _kind_of(stored, row.metadata.get("stain") or given.stain)
+        told = row.metadata.get("stain") or given.stain
+        scanner, stain, codec = from_open_copy(site, row.slide, lambda _, stored, told=told: _kind_of(stored, told))  # type: ignore[misc]
         yield row.slide, f"{scanner}/{stain}", codec
 
 
@@ -295,9 +296,13 @@ def _opened(site: Site | None, slide: str | Path, stain: str | None) -> Iterator
         msg = f"There is nothing at {slide}, and no site to look a slide up in."
         raise MissingError(msg, kind=Kind.PATH_MISSING, remedy="Check the path, or name the site with -C.")
     row = site.catalog.slide(site.catalog.resolve(slide))
-    _, _, stored = open_copy(site, row.slide)
+    copy, _, stored = open_copy(site, row.slide)
     scanner = scanner_name(stored.companion.scanner, stored.companion.source_format)
-    yield _Opened(row.slide, StoredTiles(stored), scanner, slug(row.metadata.get("stain") or stain))
+    try:
+        yield _Opened(row.slide, StoredTiles(stored), scanner, slug(row.metadata.get("stain") or stain))
+    except IntegrityError:
+        check_current(site, copy)
+        raise
 
 
 def _unlike(one: _Opened, mine: ProfileKey, key: ProfileKey) -> UnsupportedError:

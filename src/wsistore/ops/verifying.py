@@ -13,7 +13,7 @@ from wsistore.model import CopyState, Evidence
 from wsistore.ops.freezing import look_at_frozen, seen
 from wsistore.ops.results import Failure, VerifyResult
 from wsistore.ops.site import Site
-from wsistore.ops.stored import check_commit, commit_of, current_copies, note_failure, place_of
+from wsistore.ops.stored import check_commit, commit_of, in_turn, note_failure, place_of
 
 
 def verify(
@@ -50,11 +50,8 @@ def verify(
 
 def _verify_slide(site: Site, key: str, progress: Callable[[int], None]) -> Iterator[VerifyResult]:
     row = site.catalog.slide(key)
-    done: set[str] = set()
-    # Read anew after each: a newer version may have come meanwhile.
-    while waiting := [copy for copy in current_copies(site, key) if copy.attempt not in done]:
-        done.add(waiting[0].attempt)
-        result = _verify_copy(site, row, waiting[0], progress)
+    for copy in in_turn(site, key):
+        result = _verify_copy(site, row, copy, progress)
         if result is not None:
             yield result
 
