@@ -95,6 +95,11 @@ def bearer(site: ops.Site, user: str = "alice", *, days: float = 30, scopes: Seq
     return f"Bearer {made.text}"
 
 
+def secret_of(token: str) -> str:
+    """Return what of a token only its user knows: what follows its name, underscores and all."""
+    return token.split("_", 2)[2]
+
+
 def rows(access: Access, caller: Caller, project: str = "study") -> list[dict[str, Any]]:
     """Return the rows of a project as a caller sees them."""
     found: list[dict[str, Any]] = access.project(caller, project).table().to_pylist()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.attack_kit import Reply, Wire, ended, request_bytes, stalled
 from tests.gateway_world import NOBODYS, World, world_of
+from tests.research_kit import secret_of
 
 LARGE = 4 * 2**20
 """More than what systems keep of an answer that nobody reads, on both sides together, must be asked for."""
@@ -418,7 +419,7 @@ def test_a_session_is_a_cookie_that_scripts_and_other_sites_do_not_get(world: Wo
     flags = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert {"httponly", "samesite=strict"} <= flags
     assert not any(flag.startswith("domain") for flag in flags)
-    assert good.rpartition("_")[2] not in urllib.parse.unquote(cookie) + reply.body.decode()
+    assert secret_of(good) not in urllib.parse.unquote(cookie) + reply.body.decode()
     pair = cookie.split(";")[0]
     view = f"/projects/lung/slides/{world.slides['lung'][0]}/view"
     page = wire.ask(view, {"Cookie": pair})

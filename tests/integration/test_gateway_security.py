@@ -14,6 +14,7 @@ import pytest
 
 from tests.attack_kit import Reply, Told, Wire
 from tests.gateway_world import NOBODYS, World, endpoints, forged, jwt, world_of
+from tests.research_kit import secret_of
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,8 @@ def of_lung(world: World) -> list[tuple[str, str]]:
 
 def bad_credentials(world: World) -> dict[str, list[tuple[str, str]]]:
     good = world.tokens["alice"]
-    name, _, secret = good.rpartition("_")
-    other = world.tokens["bob"].rpartition("_")[2]
+    secret, other = secret_of(good), secret_of(world.tokens["bob"])
+    name = good.removesuffix(f"_{secret}")
     flipped = secret[:-1] + ("a" if secret[-1] != "a" else "b")
     texts = {
         "an empty header": "",
@@ -286,7 +287,7 @@ def test_access_lines_hold_no_secret_and_nothing_of_the_inside(world: World, wir
     wire.ask(f"/projects/{good}", bearer(good))
     lines = world.lines(at_least=before + 4)[before:]
     text = world.log.read_text("utf-8") + world.output()
-    for secret in [token.rpartition("_")[2] for token in world.tokens.values()]:
+    for secret in map(secret_of, world.tokens.values()):
         assert secret not in text
     for inside in (*world.keys.values(), *world.attempts.values(), "PATIENT-0", "lung.svs", str(world.site)):
         assert inside not in world.log.read_text("utf-8"), inside

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import catalog_kit as kit
-from tests.research_kit import IPP, accessing, bearer, research_site, rows, shown
+from tests.research_kit import IPP, accessing, bearer, research_site, rows, secret_of, shown
 from tests.site_kit import cli
 from wsistore import ops
 from wsistore.errors import InputError, Kind, MissingError, SiteError
@@ -102,7 +102,7 @@ def test_tokens_are_shown_once(site: ops.Site) -> None:
     assert set(made) == {"token", "id", "user", "scopes", "expires_at"}
     listed = cli(folder, "token", "ls", "--json")
     assert [one["user"] for one in listed.lines] == ["alice", "bob"]
-    secret = made["token"].split("_", 2)[2]
+    secret = secret_of(made["token"])
     assert secret not in listed.out + cli(folder, "token", "ls").out
     gone = cli(folder, "token", "revoke", made["token"], "--json")
     assert gone.lines[0]["id"] == made["id"]
