@@ -154,7 +154,7 @@ def test_lock_refuses_a_drop_which_stays_open_until_the_lock_ends(locked: S3Buck
 
 def _lock_ends(bucket: S3Bucket, keys: set[str]) -> None:
     """Let locks end, and wait until they have."""
-    end = datetime.now(UTC) + timedelta(seconds=2)
+    end = datetime.now(UTC) + timedelta(seconds=5)
     keep_until(bucket, keys, end)
     while datetime.now(UTC) < end + timedelta(seconds=1):
         time.sleep(0.1)
