@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,7 @@ def test_nothing_is_left_of_a_server(kind: str, folder: Path, owner: subprocess.
         subprocess.run([str(SCRIPTS / f"{kind}-{name}.sh"), *options], env=environment, check=True, capture_output=True)
 
     def guards() -> int:
-        return sum(" guard " in line for line in _running(place))
+        return len({session for _, session, line in _seen(place) if " guard " in line})
 
     script("up")
     script("up")
@@ -71,13 +73,18 @@ def test_nothing_is_left_of_a_server(kind: str, folder: Path, owner: subprocess.
 
 
 def _running(place: Path) -> list[str]:
-    """Return the command lines, of processes that run, in which the place is named."""
-    lines = [_text(path).replace("\0", " ") for path in Path("/proc").glob("[0-9]*/cmdline")]
-    return [line for line in lines if str(place) in line]
+    """Return the command lines, of processes that run, in which the place is named; not of those just about to end."""
+    before = _seen(place)
+    time.sleep(0.2)
+    return [line for _, _, line in before & _seen(place)]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:  # it has just ended
-        return ""
+def _seen(place: Path) -> set[tuple[int, int, str]]:
+    """Return process, session and command line; a child that has just begun still has its parent's command line."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has just ended
+            line, number = path.read_text(errors="replace").replace("\0", " "), int(path.parent.name)
+            if str(place) in line:
+                found.add((number, os.getsid(number), line))
+    return found
