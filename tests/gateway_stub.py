@@ -182,10 +182,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if "Content-Length" not in headers:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if ".zarr/" in self.path:  # counted before the client has it, and may look
+            with _counting:
+                self.gateway.sent += len(body)
         if self.command != "HEAD":
             self.wfile.write(body)
-        if ".zarr/" in self.path:
-            self.gateway.sent += len(body)
         if headers.get("Connection") == "close":
             self.close_connection = True
 

@@ -115,7 +115,7 @@ def stop_all(run: Run) -> None:
     if folder.exists():
         for kind in (SQLITE, POSTGRESQL):
             Server(kind, folder, run.owner).close()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -428,12 +428,14 @@ def end(pid: int, sign: signal.Signals) -> None:
     for one in {pid, *started}:
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
+    while any(map(alive, started)) and time.monotonic() < limit:  # they may still write
+        time.sleep(0.05)
 
 
 def free_port() -> int:
-    """Return a port that is free, outside the range of outgoing ones."""
+    """Return a port that is free, outside the range of outgoing ones and that of S3 servers."""
     while True:
-        port = random.SystemRandom().randrange(20_000, 30_000)
+        port = random.SystemRandom().randrange(20_000, 25_000)
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port

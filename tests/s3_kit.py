@@ -114,9 +114,9 @@ def _started(run: Run) -> str:
 
 
 def free_port() -> int:
-    """Return a port that is free with those that the server takes behind it, outside the range of outgoing ones."""
+    """Return a port that is free, with those that the server takes behind it; outgoing and Prefect's are others."""
     while True:
-        first = random.SystemRandom().randrange(20_000, 30_000)
+        first = random.SystemRandom().randrange(25_000, 30_000)
         with suppress(OSError):
             for port in (first, first + 1, first + 2, *range(first + 11, first + 20)):
                 with socket.socket() as probe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -196,24 +197,38 @@ def as_nobody(*own: Path) -> Iterator[None]:
     """
     if os.geteuid() != 0:
         pytest.skip("only the administrator can become another user")
-    closed = [(path, path.stat().st_mode) for one in own for path in one.parents if not path.stat().st_mode & 0o001]
-    for path, mode in closed:  # pytest's own folders are for their owner only
-        path.chmod(mode | 0o011)
     for one in own:
         for path in (one, *one.rglob("*")):
             os.chown(path, _NOBODY, _NOBODY, follow_symlinks=False)
     groups = os.getgroups()
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, 0)
-    os.setresuid(_NOBODY, _NOBODY, 0)
+    with _let_through(own):
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, 0)
+        os.setresuid(_NOBODY, _NOBODY, 0)
+        try:
+            yield
+        finally:
+            os.setresuid(0, 0, 0)
+            os.setresgid(0, 0, 0)
+            os.setgroups(groups)
+
+
+@contextmanager
+def _let_through(own: Iterable[Path]) -> Iterator[None]:
+    """Let everybody pass the folders above `own`: pytest's are for their owner only, and for all workers of a run."""
+    shared = os.open(tempfile.gettempdir(), os.O_RDONLY)
     try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-        os.setresgid(0, 0, 0)
-        os.setgroups(groups)
+        fcntl.flock(shared, fcntl.LOCK_EX)  # one after the other: who ends first would close them under the other
+        closed = [(path, path.stat().st_mode) for one in own for path in one.parents if not path.stat().st_mode & 0o001]
         for path, mode in closed:
-            path.chmod(mode)
+            path.chmod(mode | 0o011)
+        try:
+            yield
+        finally:
+            for path, mode in closed:
+                path.chmod(mode)
+    finally:
+        os.close(shared)
 
 
 # --- tiny slides ------------------------------------------------------------------------------------------------------

@@ -104,7 +104,9 @@ def test_what_is_there_stays(key_file: Path, tmp_path: Path) -> None:
         keys.open_key(tmp_path, PASSPHRASE, ME)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(data=st.data())
 def test_a_damaged_file_opens_as_nothing_else(key_file: Path, tmp_path: Path, data: st.DataObject) -> None:
     good = key_file.read_bytes()

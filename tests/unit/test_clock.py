@@ -28,7 +28,7 @@ def test_the_monotonic_clock_goes_forward_by_what_is_slept(clock: Clock) -> None
     start = clock.monotonic_seconds()
     clock.sleep(0.02)
 
-    assert 0.02 <= clock.monotonic_seconds() - start < 10
+    assert 0.02 <= clock.monotonic_seconds() - start < 300
 
 
 def test_iso_is_utc_with_microseconds_and_z() -> None:

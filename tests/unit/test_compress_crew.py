@@ -9,13 +9,15 @@ from threading import Event, current_thread
 
 import pytest
 
+from wsistore.compress import crew as crews
 from wsistore.compress.crew import Crew
 
 
 def test_threads_serve_the_next_crew_of_the_same_size() -> None:
+    crews._idle.forget()
     with Crew(1) as first:
         first.submit(current_thread).result()
-    there = threading.enumerate()  # other tests may have left crews of this size, too
+    there = threading.enumerate()
     with Crew(1) as second:
         served = second.submit(current_thread).result()
         assert served in there
@@ -27,7 +29,7 @@ def test_threads_serve_the_next_crew_of_the_same_size() -> None:
 def test_as_many_tasks_as_workers_run_at_a_time() -> None:
     together = threading.Barrier(3)
     with Crew(3) as crew:
-        waits = [crew.submit(together.wait, 30) for _ in range(3)]
+        waits = [crew.submit(together.wait, 240) for _ in range(3)]
         assert sorted(wait.result() for wait in waits) == [0, 1, 2]
 
 
@@ -35,7 +37,7 @@ def test_leaving_waits_for_what_was_submitted() -> None:
     go, done = Event(), []
 
     def work() -> None:
-        go.wait(30)
+        go.wait(240)
         done.append(True)
 
     with Crew(1) as crew:
@@ -50,12 +52,12 @@ def test_cancelling_drops_what_has_not_begun() -> None:
 
     def work() -> None:
         begun.set()
-        go.wait(30)
+        go.wait(240)
 
     crew = Crew(1)
     first, second = crew.submit(work), crew.submit(work)
-    begun.wait(30)
-    threading.Timer(0.05, go.set).start()
+    assert begun.wait(240)
+    second.add_done_callback(lambda _: go.set())  # the first ends when the second is cancelled, not before
     crew.shutdown(cancel_futures=True)
     assert first.done()
     assert not first.cancelled()
@@ -87,7 +89,7 @@ def test_forked_child_starts_threads_of_its_own() -> None:
     if not child:
         try:
             with Crew(1) as crew:
-                answer = crew.submit(int, "5").result(30)
+                answer = crew.submit(int, "5").result(240)
             os._exit(answer)
         finally:
             os._exit(1)

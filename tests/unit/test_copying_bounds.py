@@ -34,7 +34,7 @@ class Counting(WrappedStorage):
         with self._lock:
             self.open += 1
             self.most = max(self.most, self.open)
-        self.both.wait(10)  # as many as may be are at it together, and no more are let in
+        self.both.wait(240)  # as many as may be are at it together, and no more are let in
         upload = super().upload(key)
         with self._lock:
             self.open -= 1

@@ -19,6 +19,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.schemas.schedules import CronSchedule
 from ruamel.yaml import YAML
 
+from tests.prefect_kit import free_port
 from tests.site_kit import cli, new_site
 from wsistore.errors import ConflictError, SiteError
 from wsistore.settings import FLOW_NAMES, load
@@ -219,9 +220,7 @@ def test_a_damaged_note_is_no_note(site: Path, text: str) -> None:
 
 def test_the_port_is_kept_over_restarts(site: Path) -> None:
     (site / "prefect").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # The process of this number is not a server of ours, and is left alone.
     (site / "prefect" / "server.json").write_text(json.dumps({"port": port, "pid": os.getpid()}))
     assert Server(site, clock=ManualClock()).address.api_url == f"http://127.0.0.1:{port}/api"

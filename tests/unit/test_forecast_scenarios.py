@@ -251,7 +251,9 @@ _ODD = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data(), odd=_ODD)
 def test_nothing_but_our_errors_comes_of_odd_values(tmp_path: Path, data: st.DataObject, odd: Any) -> None:
     document: Any = YAML(typ="safe").load(WHOLE)
@@ -270,7 +272,9 @@ def test_nothing_but_our_errors_comes_of_odd_values(tmp_path: Path, data: st.Dat
     assert forecast([found], Month(2027, 1), 2, Draws(count=200))[0].total.eur.min() >= 0
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode), ending=st.sampled_from(["yaml", "toml"]))
 def test_nothing_but_our_errors_comes_of_odd_bytes(tmp_path: Path, content: bytes, ending: str) -> None:
     path = tmp_path / f"odd.{ending}"

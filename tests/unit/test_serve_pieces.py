@@ -195,7 +195,9 @@ def test_requests_at_the_same_time_are_counted_over_processes(tmp_path: Path, ma
     st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(1, 400), st.floats(0.0, 0.05)), max_size=120),
     st.sampled_from([1.0, 20.0, 400.0]),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_shares_never_give_more_than_the_limits(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, bool, int, float]], rate: float
 ) -> None:
