@@ -132,6 +132,7 @@ def running(site: ops.Site, access: MadeAccess, folder: Path, **settings: Any) -
 def serving(make: Any) -> Iterator[str]:
     """Serve a gateway in a thread; yield its URL."""
     listening = socket.socket()
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.bind(("127.0.0.1", 0))
     runner = server(configured(make))
     failures: list[BaseException] = []
@@ -153,7 +154,7 @@ def serving(make: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         runner.should_exit = True
-        thread.join(30)
+        thread.join(240)
         listening.close()
         assert not thread.is_alive()
 

@@ -36,7 +36,7 @@ from wsistore.tiers import commits
 NOBODYS = "a234567bcdefghijklmnopqrst"
 """Of a pseudonym's form, and of no slide."""
 
-SEND_SECONDS = 4.0
+SEND_SECONDS = 8.0
 """How long the gateways of tests wait for a reader who does not read; real ones wait for longer."""
 HEAD_SECONDS = 6.0
 """And for a request's head."""

@@ -80,7 +80,7 @@ def whoever(connection: Any, attempt: str, fence: int) -> Any:
     return attempt_row(connection.execute(select(schema.attempts).where(schema.attempts.c.attempt == attempt)).one())
 
 
-def with_those_that_go(connection: Any, copy: Any) -> list[Any]:
+def with_those_that_go(connection: Any, copy: Any, _: Any) -> list[Any]:
     """Count the copies that are being dropped, too."""
     copies = schema.copies
     states = [str(CopyState.COMMITTED), str(CopyState.DROPPING)]
@@ -143,7 +143,8 @@ def killed(stage: Stage) -> None:
 
 
 def citing(stage: Stage) -> None:
-    faults.test_two_drops_never_cite_each_other(stage.folder / "two", stage.path)
+    with stage.catalog() as catalog:
+        steps.test_a_copy_that_is_being_dropped_is_no_reason_to_drop_another(catalog)
 
 
 def versions(stage: Stage) -> None:

@@ -75,7 +75,7 @@ def hospital(bucket: S3Bucket, real_slides: Path, tmp_path_factory: pytest.TempP
     )
     try:
         assert serve.stdout is not None
-        assert select.select([serve.stdout], [], [], 60)[0], "it does not begin"
+        assert select.select([serve.stdout], [], [], 240)[0], "it does not begin"
         told = json.loads(serve.stdout.readline())
         assert "url" in told, told
         answers(told["url"])
@@ -111,7 +111,7 @@ def test_the_notebook_runs(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WSISTORE_TOKEN", hospital.token)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=240, startup_timeout=240, kernel_name="python3").execute()
     text = json.dumps(notebook)
     assert hospital.token not in text
     assert text.count("image/png") == 2, "a region and a row of patches"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser_kit import chromium
+from tests.browser_kit import chromium, new_page
 from wsistore.ops.forecasting import forecast_scenarios
 
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.parametrize("width", [360, 900, 1600])
 def test_at_three_widths(browser: Browser, written: Written, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = new_page(browser, viewport={"width": width, "height": 900})
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))

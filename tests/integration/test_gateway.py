@@ -224,9 +224,10 @@ def test_one_line_for_each_request(gateway: Running, client: httpx.Client, chunk
 
 def test_too_many_requests(gateway: Running, client: httpx.Client) -> None:
     gateway.access.limit(requests_per_second=3.0)
-    answers = [client.get(f"{ZARR}/zarr.json") for _ in range(12)]
-    assert [answer.status_code for answer in answers[:6]] == [200] * 6
-    refused = next(answer for answer in answers if answer.status_code == 429)
+    answers = [client.get(f"{ZARR}/zarr.json") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 6
+    more = (client.get(f"{ZARR}/zarr.json") for _ in range(1000))  # a slow machine asks little more often than it may
+    refused = next(answer for answer in more if answer.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"] == "limit"
     with gateway.client(None) as nobody:

@@ -8,6 +8,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -348,8 +349,10 @@ def test_readers_that_never_read_neither_stop_the_others_nor_fill_the_memory(wor
 
 def test_a_reader_that_never_reads_is_not_waited_for_for_ever(world: World) -> None:
     data = request_bytes(f"/projects/lung/slides/{world.large}.zarr/{CHUNK}", own(world))
+    before = len(world.lines())
     with stalled(world.address, data) as client:
-        time.sleep(world.send_timeout_seconds + 3)
+        time.sleep(world.send_timeout_seconds + 1)
+        world.lines(at_least=before + 1)  # it was given up
         got = 0
         client.settimeout(5)
         try:
@@ -375,7 +378,8 @@ def test_idle_connections_do_not_keep_others_out(world: World) -> None:
     idle = [socket.create_connection(world.address) for _ in range(300)]
     try:
         for one in idle[::2]:
-            one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            with suppress(ConnectionError):  # the first were given up meanwhile
+                one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         assert_well(world)
     finally:
         for one in idle:
@@ -389,9 +393,13 @@ def test_a_caller_above_the_limit_waits_and_others_do_not(world: World) -> None:
         with Wire(world.address) as wire:
             return wire.ask(f"/projects/tight/slides/{world.slides['tight'][0]}.zarr/zarr.json", greedy)
 
+    replies: list[Reply] = []
+    refused: list[Reply] = []
     with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(ask, range(60)))
-    refused = [reply for reply in replies if reply.status == 429]
+        for _ in range(20):
+            replies += pool.map(ask, range(60))
+            if refused := [reply for reply in replies if reply.status == 429]:
+                break
     assert refused
     assert {reply.status for reply in replies} <= {200, 429}
     assert all(int(reply.head["retry-after"]) >= 1 for reply in refused)

@@ -196,8 +196,10 @@ def test_a_token_is_good_until_it_ends(world: World, provider: Provider) -> None
     with Wire(world.address) as wire:
         assert wire.ask("/projects", bearer(token(provider.by_rsa, claims(exp=now - 20)))).status == 200
         assert wire.ask("/projects", bearer(token(provider.by_rsa, claims(exp=now - 75)))).status == 401
-        soon = token(provider.by_rsa, claims(exp=now - 54))
-        assert wire.ask("/projects", bearer(soon)).status == 200
+        now = int(time.time())
+        soon = token(provider.by_rsa, claims(exp=now - 50))
+        status = wire.ask("/projects", bearer(soon)).status
+        assert status == 200 or time.time() > now + 10
         end = time.monotonic() + 120
         while wire.ask("/projects", bearer(soon)).status == 200:
             assert time.monotonic() < end

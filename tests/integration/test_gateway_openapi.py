@@ -38,7 +38,7 @@ def schemathesis(world: World, folder: Path, *options: str, parameters: dict[str
         "--continue-on-failure",
         "--no-color",
     ]
-    usual += ["--header", f"Authorization: Bearer {world.tokens['alice']}", "--no-shrink"]
+    usual += ["--header", f"Authorization: Bearer {world.tokens['alice']}", "--no-shrink", "--request-timeout=120"]
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run", url, *usual, *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=450)
 

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from ruamel.yaml import YAML
 
+from tests.s3_kit import free_port
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CONFIGURATION = DEPLOY / "gateway" / "nginx.conf"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -62,12 +64,6 @@ class Upstream(BaseHTTPRequestHandler):
         pass
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def write_certificate(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "slides.example.org")])
@@ -91,7 +87,8 @@ def proxy(tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
     write_certificate(tmp_path)
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    https, http = free_port(), free_port()
+    https = free_port()
+    http = https + 1
     text = CONFIGURATION.read_text()
     for old, new in (
         ("server 127.0.0.1:8090;", f"server 127.0.0.1:{upstream.server_port};"),

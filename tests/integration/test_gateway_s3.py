@@ -71,6 +71,7 @@ def test_nothing_is_signed_unless_the_site_says_so(site: ops.Site, tmp_path: Pat
             f"{started.url}{BASE}/presign",
             headers={"Authorization": f"Bearer {TOKEN}"},
             content=json.dumps({"keys": [CHUNK]}),
+            timeout=240,
         )
     assert (answer.status_code, answer.json()["error"]) == (409, "presign")
 
@@ -112,7 +113,7 @@ def test_a_signed_url_ends(site: ops.Site, s3_bucket: S3Bucket, tmp_path: Path) 
     site.settings = replace(site.settings, serve=replace(site.settings.serve, presign=True))
     access = gateway_kit.access_to({SLIDE: row.slide})
     with gateway_kit.running(site, access, tmp_path) as started, started.client() as client:
-        told = client.post(f"{BASE}/presign", json={"keys": [CHUNK], "seconds": 10}).json()
+        told = client.post(f"{BASE}/presign", json={"keys": [CHUNK], "seconds": 15}).json()
         assert httpx.get(told["urls"][CHUNK], timeout=240).status_code == 200
         end = time.monotonic() + 120
         while (answer := httpx.get(told["urls"][CHUNK], timeout=240)).status_code == 200:

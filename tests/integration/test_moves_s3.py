@@ -98,7 +98,7 @@ def test_what_was_hidden_by_an_older_program_is_found_and_deleted(versioned: S3B
             versioned.put(key, b"bytes that are paid for")
             versioned.client.delete_object(Bucket=versioned.name, Key=key)
         assert recover_all(site).orphans == 0
-        clock.advance(GRACE.total_seconds() + 60)
+        clock.advance(GRACE.total_seconds() + 3600)
         assert recover_all(site).orphans == 2
         assert lying(versioned) == {PREFIX + MARKER_KEY, *hidden}  # marks of another's deletions stay
         assert not versioned.keys() & set(hidden)

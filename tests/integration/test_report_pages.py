@@ -14,7 +14,7 @@ import openpyxl
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser_kit import chromium, recalculated
+from tests.browser_kit import chromium, new_page, recalculated
 from tests.pages_kit import ODD, Hospital, written
 from wsistore import ops
 from wsistore.ops.pages_of_month import Pages, report_pages
@@ -77,7 +77,7 @@ def test_pages_in_a_browser(cases: dict[str, Case], browser: Browser, name: str,
     case = cases[name]
     said: list[str] = []
     asked: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = new_page(browser, viewport={"width": width, "height": 900})
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
@@ -103,7 +103,7 @@ def test_pages_in_a_browser(cases: dict[str, Case], browser: Browser, name: str,
 
 
 def test_what_is_seen_adds_up_to_the_cent(cases: dict[str, Case], browser: Browser) -> None:
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(cases["many"].pages["en"].html.as_uri())
     for kind in ("tier", "department"):
         cells = page.eval_on_selector_all(
@@ -115,7 +115,7 @@ def test_what_is_seen_adds_up_to_the_cent(cases: dict[str, Case], browser: Brows
 
 
 def test_queries_on_the_page_give_its_figures(cases: dict[str, Case], browser: Browser, monkeypatch: Any) -> None:
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(cases["odd"].pages["fr"].html.as_uri())
     queries = dict(
         page.eval_on_selector_all("pre[data-query]", "all => all.map(e => [e.dataset.query, e.textContent])")
@@ -149,7 +149,7 @@ def test_pages_are_small_alone_and_accessible(
     text = path.read_text("utf-8")
     assert path.stat().st_size < MOST_BYTES
     assert not re.search(r"<script|javascript:|@import|url\(\s*['\"]?http|(src|href)=[\"']?(https?:)?//", text)
-    page = browser.new_page(java_script_enabled=True)
+    page = new_page(browser, java_script_enabled=True)
     page.goto(path.as_uri())
     count = page.evaluate("""() => ({
         unnamed: [...document.querySelectorAll('svg')].filter(one => !one.querySelector('title').textContent
@@ -166,7 +166,7 @@ def test_pages_are_small_alone_and_accessible(
 
 
 def test_a_page_prints_whole(cases: dict[str, Case], browser: Browser, tmp_path: Path) -> None:
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(cases["many"].pages["fr"].html.as_uri())
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 703, "height": 1000})  # the width of an A4 page within its margins

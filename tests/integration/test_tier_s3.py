@@ -53,7 +53,7 @@ def test_bucket_is_added_checked_and_left_clean(site: Path, bucket: S3Bucket) ->
     assert {row["result"] for row in rows.values() if row["needed"]} == {"ok"}
     assert rows["conditional-write"]["values"] == {"winners": 1, "writers": 16}
     assert rows["large"]["values"]["bytes"] == 20 * 1024 * 1024
-    assert rows["clock"]["values"]["skew_seconds"] == pytest.approx(0, abs=5)
+    assert rows["clock"]["values"]["skew_seconds"] == pytest.approx(0, abs=60)
     assert rows["clean"]["result"] == "ok"
     assert bucket.keys() == {f"slides/{MARKER_KEY}"}
     assert bucket.uploads() == []

@@ -191,6 +191,14 @@ def test_scale_bar_and_magnification_are_true(context: BrowserContext, shown: Sh
     expect(page.locator("#magnification")).to_have_text("40\u00d7")
 
 
+_FRAMES = """() => new Promise(done => {
+    let left = 60;
+    const next = () => left-- ? requestAnimationFrame(next) : done();
+    next();
+})"""
+"""Waits for as many pictures as any movement takes."""
+
+
 def test_keys_and_buttons(context: BrowserContext, shown: Shown) -> None:
     page = visit(context).page
     page.goto(shown.address("tiles"))
@@ -198,7 +206,8 @@ def test_keys_and_buttons(context: BrowserContext, shown: Shown) -> None:
     home = page.locator("#magnification").text_content()
     page.keyboard.press("+")
     expect(page.locator("#magnification")).not_to_have_text(str(home))
-    page.wait_for_timeout(4000)  # the key's movement goes on for a moment
+    page.wait_for_timeout(1000)  # the key's movement goes on for a moment, of some frames
+    page.evaluate(_FRAMES)
     page.keyboard.press("0")
     expect(page.locator("#magnification")).to_have_text(str(home))
     page.locator("#in").click()
@@ -227,6 +236,7 @@ def test_the_notice_is_always_to_be_seen(context: BrowserContext, shown: Shown, 
 
 def test_signing_in(browser: Browser, shown: Shown) -> None:
     context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE_MS)
     seen = visit(context)
     path = shown.address("tiles").removeprefix(shown.gateway.url)
     assert context.request.get(shown.address("tiles")).status == 401
@@ -254,6 +264,7 @@ def test_signing_in(browser: Browser, shown: Shown) -> None:
 @pytest.mark.parametrize("target", ["//example.org/projects/a/slides/b/view", "javascript:alert(1)", "/session"])
 def test_signing_in_leads_to_slides_only(browser: Browser, shown: Shown, target: str) -> None:
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
     page = visit(context).page
     page.goto(f"{shown.gateway.url}/viewer/sign-in.html#{target}")
     page.locator("#token").fill(TOKEN)

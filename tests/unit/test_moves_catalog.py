@@ -178,6 +178,15 @@ def test_copies_of_a_drop_are_pinned_and_what_drops_counts_for_nothing(catalog: 
     assert states(catalog)[cited] == "committed"
 
 
+def test_a_copy_that_is_being_dropped_is_no_reason_to_drop_another(catalog: Catalog) -> None:
+    hot = kit.ingest(catalog, "slide1").attempt
+    warm = copy(catalog, hot, "warm")
+    catalog.start_drop(seen(catalog, hot), RULE, "me")
+    with pytest.raises(NotProven):
+        catalog.start_drop(seen(catalog, warm), RULE, "me")
+    assert states(catalog) == {hot: "dropping", warm: "committed"}
+
+
 def test_a_temporary_copy_replaces_no_copy_of_its_tier_that_stays(catalog: Catalog) -> None:
     hot = kit.ingest(catalog, "slide1").attempt
     lasting = copy(catalog, hot, "warm")
