@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from wsistore.errors import IntegrityError, Kind, TransientError
 
@@ -34,6 +35,8 @@ class Task:
     folder: Path
     number: int
     seconds: float = 0.0
+    first_seconds: float = 0.0
+    """How much longer the first call takes: enough to be killed in it, however late."""
     deaths: int = 0
     """How many of the first calls end their worker."""
 
@@ -59,8 +62,7 @@ class Task:
 
 def square(task: Task) -> int:
     call = task.count()
-    if task.seconds:
-        time.sleep(task.seconds)
+    time.sleep(task.seconds + (task.first_seconds if call == 1 else 0))
     if call <= task.deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     return task.number**2
@@ -205,7 +207,7 @@ class Cluster:
             "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
             "--dashboard-address", "127.0.0.1:0", "--scheduler-file", self._file, *options,
         )  # fmt: skip
-        wait_until(self._file.exists, 60)
+        wait_until(self._file.exists, 240)
         wait_until(lambda: self._file.read_text().rstrip().endswith("}"))
 
     @property
@@ -245,12 +247,14 @@ class Cluster:
 def cluster(
     folder: Path, workers: int = 0, *options: str, nanny: bool = False, scheduler_options: Sequence[str] = ()
 ) -> Iterator[Cluster]:
-    """Start a scheduler and workers, which get `options`; end them."""
+    """Start a scheduler and workers, which get `options`; end them. Meanwhile this process connects with patience."""
     folder.mkdir()
     made = Cluster(folder, scheduler_options)
     try:
         for _ in range(workers):
             made.add_worker(*options, nanny=nanny)
-        yield made
+        # A scheduler that gets little of a busy machine may answer late.
+        with mock.patch("wsistore.execute.dask_existing.CONNECT_SECONDS", 120.0):
+            yield made
     finally:
         made.close()

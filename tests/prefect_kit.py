@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -451,7 +452,7 @@ def until(
     """Wait until something is true, and return it; who does it has to be alive meanwhile."""
     limit = time.monotonic() + seconds
     while True:
-        with suppress(URLError):
+        with suppress(OSError, HTTPException):  # a server that is busy, or just starting
             if found := true():
                 return found
         if not alive() or time.monotonic() > limit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,8 @@ import pytest
 
 from tests.approval_kit import people
 from tests.elimination_kit import ELIMINATION_STEPS, eliminated, left_of
+from tests.execute_kit import wait_until
+from tests.flows_kit import Hold
 from tests.keys_kit import encrypting
 from tests.move_kit import bare, dies, in_process, moved, places, reopened, tiered_site
 from tests.plan_kit import LET_GO, TO_WARM, applied, applying, free_of_approvals, planned, slides_in
@@ -445,6 +446,13 @@ def test_a_deletion_killed_in_the_middle_is_told_as_done(tmp_path: Path) -> None
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
+def held_apply(folder: Path, plan: Path, hold: Hold) -> subprocess.Popen[str]:
+    """Begin to apply a plan in a process that stops where it is told to."""
+    arguments = command(folder, "apply", plan, "--jobs", 1, "--json")
+    arguments[2] = hold.code + arguments[2]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 def test_killed_in_mid_apply_it_goes_on(tmp_path: Path) -> None:
     """The real thing: a process of its own, kill -9, and the same command again."""
@@ -452,14 +460,13 @@ def test_killed_in_mid_apply_it_goes_on(tmp_path: Path) -> None:
     with ops.open_site(folder) as site:
         slides = slides_in(site, tmp_path / "in", 6)
         made = planned(site, TO_WARM, tmp_path / "plan.parquet")
-    process = subprocess.Popen(
-        command(folder, "apply", made.path, "--jobs", 1, "--json"), stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(2)]
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    hold = Hold(tmp_path / "hold", "end_row", 3)
+    process = held_apply(folder, made.path, hold)
+    wait_until(lambda: hold.mark.exists() or process.poll() is not None, 240)
+    process.kill()
+    out, err = process.communicate()
+    lines = out.splitlines()
+    assert len(lines) == 2, err
     before = {json.loads(line)["slide"] for line in lines}
     done = cli(folder, "apply", made.path, "--jobs", 1, "--json")
     assert done.code == 0, done.out + done.err
@@ -480,15 +487,11 @@ def test_sigterm_stops_it_after_what_is_under_way(tmp_path: Path) -> None:
     with ops.open_site(folder) as site:
         slides_in(site, tmp_path / "in", 9)
         made = planned(site, TO_WARM, tmp_path / "plan.parquet")
-    process = subprocess.Popen(
-        command(folder, "apply", made.path, "--jobs", 1, "--json"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
+    hold = Hold(tmp_path / "hold", "end_row", 2)
+    process = held_apply(folder, made.path, hold)
+    wait_until(lambda: hold.mark.exists() or process.poll() is not None, 240)
     process.send_signal(signal.SIGTERM)
+    hold.mark.unlink(missing_ok=True)
     out, err = process.communicate(timeout=240)
     summary = json.loads(out.splitlines()[-1])
     assert (process.returncode, summary["kind"], summary["stopped"]) == (130, "summary", "It was stopped."), err
@@ -517,7 +520,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     target = tmp_path / "receipt.json"
     assert cli(folder, "receipt", made.path, "-o", target).code == 0
     assert json.loads(target.read_text())["document"]["totals"]["refused"] == 1
-    assert cli(folder, "receipt", "0000", "--json").error["kind"] == "plan-missing"
+    assert cli(folder, "receipt", "0" * 40, "--json").error["kind"] == "plan-missing"
     assert cli(folder, "receipt", made.path, "--certificates", tmp_path / "certificates").code == 0
 
 

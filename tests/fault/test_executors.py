@@ -39,7 +39,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 def kill_when_begun(task: Task) -> threading.Thread:
     def kill() -> None:
-        wait_until(lambda: task.pids, 60)
+        wait_until(lambda: task.pids, 240)
         time.sleep(0.2)
         os.kill(task.pids[0], signal.SIGKILL)
 
@@ -52,7 +52,7 @@ def kill_when_begun(task: Task) -> threading.Thread:
 
 
 def test_a_killed_workers_tasks_run_elsewhere(executor: Executor, tmp_path: Path) -> None:
-    tasks = [Task(tmp_path, number, seconds=1.0) for number in range(6)]
+    tasks = [Task(tmp_path, 0, first_seconds=600.0), *(Task(tmp_path, number, seconds=1.0) for number in range(1, 6))]
     killer = kill_when_begun(tasks[0])
 
     done = list(executor.run(execute_kit.square, tasks, memory_bytes=ENOUGH))
@@ -149,7 +149,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[su
     )  # fmt: skip
     started: set[int] = set()
     try:
-        wait_until(lambda: len(list((tmp_path / "calls").iterdir())) == 2, 90)
+        wait_until(lambda: len(list((tmp_path / "calls").iterdir())) == 2, 240)
         started = children(process.pid)
         assert len(started) >= 2
         yield process, sorted(started)
@@ -235,7 +235,7 @@ def test_memory_of_this_machine_is_known() -> None:
 
 
 def test_a_cluster_of_others_loses_a_worker_and_goes_on(tmp_path: Path) -> None:
-    tasks = [Task(tmp_path, number, seconds=1.0) for number in range(6)]
+    tasks = [Task(tmp_path, 0, first_seconds=600.0), *(Task(tmp_path, number, seconds=1.0) for number in range(1, 6))]
     with cluster(tmp_path / "cluster", 2) as dask_cluster, open_executor(scheduler=dask_cluster.address) as executor:
         killer = kill_when_begun(tasks[0])
         done = list(executor.run(execute_kit.square, tasks, memory_bytes=ENOUGH))
@@ -324,8 +324,12 @@ def test_what_could_not_connect_is_closed_at_once(monkeypatch: pytest.MonkeyPatc
 def test_workers_are_waited_for_and_those_that_come_later_are_used(tmp_path: Path) -> None:
     told: list[str] = []
     with cluster(tmp_path / "cluster") as dask_cluster:
-        threading.Timer(0.5, dask_cluster.add_worker).start()
-        with ExistingDask(dask_cluster.address, tell=told.append, clock=SystemClock()) as executor:
+
+        def tell(said: str) -> None:
+            told.append(said)
+            dask_cluster.add_worker()
+
+        with ExistingDask(dask_cluster.address, tell=tell, clock=SystemClock(), wait_seconds=240) as executor:
             assert told == [f"The Dask scheduler {dask_cluster.address} has no workers; waiting for some."]
             assert executor.workers == 1
             tasks = [Task(tmp_path, number, seconds=0.5) for number in range(12)]

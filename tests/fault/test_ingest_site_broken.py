@@ -148,7 +148,7 @@ def read_only(tmp_path: Path, site: Path) -> Iterator[Path]:
         pytest.skip("nothing can be mounted here")
     subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def check_read_only(folder: Path, tmp_path: Path, slide: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.test_reencode_processes import dask_workers
+from tests.fault.test_reencode_processes import dask_workers, notes
 from tests.move_kit import assert_at_rest
 from tests.site_kit import command, files_of, ingest, new_site
 from wsistore import ops
@@ -30,7 +30,7 @@ def test_a_dask_worker_is_killed_while_a_slide_moves(tmp_path: Path) -> None:
     arguments[2] = script + arguments[2]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 170
-    while not list((folder / "tiers" / "warm").glob("private/*/*/notes/**/*.json")):
+    while not notes(folder, "warm"):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)

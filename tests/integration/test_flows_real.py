@@ -13,11 +13,16 @@ from tests.catalog_kit import sql
 from tests.execute_kit import cluster
 from tests.flows_kit import hospital
 from tests.move_kit import TIERS, places
-from tests.prefect_kit import Json, Server, Shell, shell
+from tests.prefect_kit import Json, Server, Shell, shell, until
 from tests.site_kit import committed_keys, files_of, restored, stored_keys
 from wsistore import ops
 
-pytestmark = pytest.mark.slow
+PATIENCE = "from wsistore.execute import dask_existing; dask_existing.CONNECT_SECONDS = 120.0"
+"""Of processes with the scheduler, which may answer late on a busy machine."""
+SECONDS = 700
+"""Seconds that some flows, one after the other, may take."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * SECONDS)]
 
 RULES = """
 version: 1
@@ -29,8 +34,8 @@ limits: {move_at_most: 100 %, delete_at_most: 100 %}
 SETTINGS = """
 [tiers.cold.archive]
 class = "GLACIER"
-simulated_speed = 100000
-restore_days = 365
+simulated_speed = 1000000
+restore_days = 3650
 
 [intake.scanner-1]
 path = "{share}"
@@ -82,8 +87,10 @@ def test_every_flow_on_real_slides(prefect_server: Server, real_slides: Path, tm
 
 def _flows(run: Shell, site: Path, *calls: str | tuple[str, Json]) -> list[Json]:
     pairs = [(call, {}) if isinstance(call, str) else call for call in calls]
-    process = run.flows(*((f"wsistore_flows.{name}", {"site": str(site), **more}) for name, more in pairs))
-    lines = process.wait()
+    process = run.flows(
+        *((f"wsistore_flows.{name}", {"site": str(site), **more}) for name, more in pairs), before=PATIENCE
+    )
+    lines = process.wait(SECONDS)
     assert len(lines) == len(calls), process.said
     return lines
 
@@ -163,11 +170,20 @@ def _assert_shown(server: Server, ended: list[Json], files: dict[str, dict[str, 
     for line in ended:
         shown = server.run(line["run"])
         assert (shown["state_name"], shown["state"]["message"] or "") == (line["name"], line["message"])
-        tasks = server.task_runs(line["run"])
-        assert all(task["state_type"] == "COMPLETED" for task in tasks), tasks
+        _assert_tasks(server, line)
         artifacts = server.artifacts(line["run"])
         if line["name"] != "NothingToDo":
             assert artifacts, line
-            assert tasks or line["flow"] == "ingest", "what takes time is a task"
         told = " ".join([str(shown), *server.logs(line["run"]), *map(str, artifacts)])
         assert not [name for name in files if name in told], "names of files may tell of patients"
+
+
+def _assert_tasks(server: Server, line: Json) -> None:
+    """What takes time is a task, and shown as completed: soon, for Prefect learns of task runs from events."""
+    has_tasks = line["name"] != "NothingToDo" and line["flow"] != "ingest"
+
+    def completed() -> bool:
+        tasks = server.task_runs(line["run"])
+        return len(tasks) >= has_tasks and all(task["state_type"] == "COMPLETED" for task in tasks)
+
+    until(completed)

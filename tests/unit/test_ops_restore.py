@@ -147,7 +147,7 @@ def test_full_disk(site: ops.Site, tmp_path: Path) -> None:
         assert caught.value.remedy
         assert list(place.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_target_that_cannot_be_written(tmp_path: Path) -> None:
