@@ -68,6 +68,13 @@ def square(task: Task) -> int:
     return task.number**2
 
 
+def square_when_told(task: Task) -> int:
+    """Wait, as the first of the tasks, until there is a file `go` in the folder."""
+    if task.number == 0:
+        wait_until((task.folder / "go").exists)
+    return square(task)
+
+
 def refuse(task: Task) -> int:
     task.count()
     if task.number == 3:

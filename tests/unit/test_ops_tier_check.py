@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from typing_extensions import Buffer
 
+from tests.execute_kit import wait_until
 from tests.site_kit import cli, command
 from wsistore import ops
 from wsistore.clock import Clock, SystemClock
@@ -432,13 +432,15 @@ def test_ctrl_c_ends_the_command_and_leaves_nothing(tmp_path: Path) -> None:
     assert cli(tmp_path / "site", "tier", "add", "slow", tmp_path / "slow", "--bandwidth-up", "1 MB/s").code == 0
     process = subprocess.Popen(command(tmp_path / "site", "tier", "check", "slow"), stderr=subprocess.PIPE)
     hidden = tmp_path / "slow/.wsistore-tmp"
-    for _ in range(600):  # until the large object is being written
+
+    def is_written() -> bool:
         with suppress(FileNotFoundError):  # the small ones before it come and go
-            if any(file.stat().st_size > 300_000 for file in hidden.iterdir()):
-                break
-        time.sleep(0.05)
+            return any(file.stat().st_size > 300_000 for file in hidden.iterdir())
+        return False
+
+    wait_until(lambda: is_written() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 130
     assert b"interrupted" in said
     assert [path.name for path in (tmp_path / "slow").rglob("*") if path.is_file()] == [MARKER_KEY]

@@ -60,7 +60,7 @@ def test_a_file_is_tuned_without_a_site_and_left_alone(tmp_path: Path) -> None:
     assert [row.candidate.name for row in tuned.rows][:2] == ["keep", "fold 1"]
     assert tuned.profile == ProfileKey("leica-aperio", "unknown", "jpeg", "warm")
     assert tuned.chosen.candidate.name in tuned.sentence
-    assert tuned.chosen.euros == min(row.euros for row in tuned.rows)
+    assert tuned.chosen.euros <= 1.006 * min(row.euros for row in tuned.rows)  # of two as good the quicker
 
 
 def test_a_stored_slide_gives_the_sample_of_its_file_whatever_it_is_encoded_to(site: ops.Site, tmp_path: Path) -> None:
@@ -164,7 +164,8 @@ def test_tiles_that_are_not_jpeg_have_candidates_of_their_own(site: ops.Site, tm
     names = [row.candidate.name for row in tuned.rows]
     assert names[0] == "keep"
     assert "zstd" in names
-    assert tuned.chosen.measurement.bytes_stored == min(bytes_of(tuned))
+    # What it costs to encode is measured, and may outweigh some bytes.
+    assert tuned.chosen.measurement.bytes_stored <= 1.1 * min(bytes_of(tuned))
     key = replace(tuned.profile)
     found = find_profile(site.folder, key, Preset.PACK)
     assert found == Encoding(Preset.PACK, 1, tuned.rows[tuned.presets[Preset.PACK]].candidate.name, packed=True)

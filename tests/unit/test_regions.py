@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +31,6 @@ from wsistore.compress.chunk_bytes import ChunkBytes, Place
 from wsistore.compress.folding import FoldCoding
 from wsistore.compress.presets import ENCODINGS
 from wsistore.compress.regions import ChunkPixels, ZarrPixels
-from wsistore.compress.threads import processors
 from wsistore.compress.zarr_store import TierStore
 from wsistore.errors import IntegrityError, MissingError, UnsupportedError, WsistoreError
 from wsistore.model import Preset
@@ -227,13 +228,15 @@ def test_from_far_away_the_next_bytes_come_while_others_are_decoded(
 
 @pytest.mark.parametrize("what", ["fetch", "decode"])
 def test_from_far_away_the_first_failure_ends_it(far: Slide, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
+    calls: list[int] = []
+    numbers = itertools.count(1)
     owner: Any = {"fetch": ChunkBytes, "decode": ChunkPixels}[what]
     plain = getattr(owner, what)
 
     def failing(self: Any, *arguments: Any) -> Any:
-        calls.append(what)
-        if len(calls) == 3:
+        number = next(numbers)
+        calls.append(number)
+        if number >= 3:
             raise IntegrityError("It is damaged.")
         return plain(self, *arguments)
 
@@ -242,7 +245,7 @@ def test_from_far_away_the_first_failure_ends_it(far: Slide, what: str, monkeypa
         far.read_region(0, 0, 0, SIDE, SIDE)
     before = len(calls)
     threading.Event().wait(0.2)
-    assert len(calls) == before <= 3 + max(2, processors())
+    assert len(calls) == before < (SIDE // TILE) ** 2 / 2
 
 
 @pytest.mark.parametrize("positions", [[1, 2], [[1, 2, 3]], [[0.5, 1.0]], [["a", "b"]], [[[1, 2]]]])
@@ -278,8 +281,9 @@ def test_closing_while_others_read_gives_pixels_or_says_so(stored: Stored, whole
         begun = threading.Barrier(4)
 
         def read(slide: Slide = slide, begun: threading.Barrier = begun) -> str:
-            begun.wait(30)
-            for _ in range(100):
+            begun.wait(240)
+            end = time.monotonic() + 120
+            while time.monotonic() < end:
                 try:
                     assert np.array_equal(slide.read_region(0, 5, 5, 200, 200), whole[5:205, 5:205])
                 except MissingError as error:
@@ -288,9 +292,9 @@ def test_closing_while_others_read_gives_pixels_or_says_so(stored: Stored, whole
 
         with ThreadPoolExecutor(3) as pool:
             readers = [pool.submit(read) for _ in range(3)]
-            begun.wait(30)
+            begun.wait(240)
             slide.close()
-            assert all("closed" in reader.result(60) for reader in readers)
+            assert all("closed" in reader.result(240) for reader in readers)
 
 
 def read_elsewhere(slide: Slide) -> tuple[Pixels, int | None, int]:
@@ -367,6 +371,8 @@ def test_the_first_failure_ends_the_work_and_reaches_the_caller() -> None:
         def run() -> None:
             if number == 3:
                 raise KeyError(number)
+            if number > 3:
+                time.sleep(0.001)
             done.append(number)
 
         return run

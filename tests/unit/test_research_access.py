@@ -287,7 +287,7 @@ def test_a_cohort_is_evaluated_again_when_its_time_is_over(tmp_path: Path, clock
         shown(access, caller)  # begins it
         for thread in threading.enumerate():
             if thread.name == "cohort-refresh":
-                thread.join(30)
+                thread.join(150)
         assert shown(access, caller) == ALL | {"slide6"}
 
 

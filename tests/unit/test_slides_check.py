@@ -7,6 +7,7 @@ import struct
 import time
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import imagecodecs
 import numpy as np
@@ -209,14 +210,14 @@ def test_restart_markers_that_are_announced_are_good() -> None:
     assert check(inserted(tile, b"\xff\xd9", 0xFE)).cut
 
 
-def test_the_second_look_at_a_header_is_fast() -> None:
+def test_a_header_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = mock.Mock(wraps=jpeg.parse)
+    monkeypatch.setattr(jpeg, "parse", parse)
     check = TileChecker(level(Codec.JPEG, Color.YCBCR))
     tile = jpeg_of()
-    check(tile)
-    started = time.process_time()
     for _ in range(1000):
-        check(tile)
-    assert time.process_time() - started < 0.2, "it should be a few microseconds each"
+        assert check(tile).good
+    assert parse.call_count == 1
 
 
 def test_signatures_of_encoders_stay_but_no_profile() -> None:
@@ -258,9 +259,9 @@ def test_which_comments_are_harmless(comment: bytes, good: bool) -> None:
 @pytest.mark.parametrize("filling", [b"1", b"1.", b" ", b"-", b", ", b"v"])
 def test_no_comment_takes_long_to_judge(name: bytes, filling: bytes) -> None:
     comments = [(name + filling * 65_000)[:length] + b"x" for length in (30, 50, 63, 65_000)]
-    started = time.process_time()
+    started = time.thread_time()
     assert not any(harmless(comment) for comment in comments)
-    assert time.process_time() - started < 0.5
+    assert time.thread_time() - started < 10, "it should be a fraction of a millisecond, and never quadratic"
 
 
 # --- the others -------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_loopback_works(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         answerer = threading.Thread(target=lambda: server.accept()[0].close())
         answerer.start()
-        with socket.create_connection((host, server.getsockname()[1]), timeout=5) as connection:
+        with socket.create_connection((host, server.getsockname()[1]), timeout=150) as connection:
             assert connection.recv(1) == b""
         answerer.join()
 
