@@ -14,6 +14,8 @@
 # Idempotent: a second call finds the running server and prints the same lines.
 # Prints KEY=VALUE lines (sh-sourceable) to stdout, everything else to stderr.
 set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$HERE/guard.sh"
 DIR=${WSI_PG_DIR:-/tmp/wsi-pg}
 PORT=${WSI_PG_PORT:-18432}
 DB=${WSI_PG_DB:-prefect}
@@ -62,16 +64,7 @@ there=$("$BIN/psql" -h 127.0.0.1 -p "$PORT" -U "$DBUSER" -d postgres -Atqc \
   "select 1 from pg_database where datname = '$DB'") || die "it gives no answer on port $PORT"
 [ "$there" = 1 ] || "$BIN/createdb" -h 127.0.0.1 -p "$PORT" -U "$DBUSER" "$DB" || die "createdb"
 
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
-if [ -n "$OWNER" ] && ! alive "$DIR/guard.pid"; then
-  # the owner is known by its pid and the time it started: a pid alone may be another process's by then
-  started() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null || echo gone; }
-  HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); BORN=$(started "$OWNER")
-  export -f started
-  setsid nohup bash -c 'cd /; while [ "$(started "$1")" = "$2" ] && [ -d "$4/data" ]; do sleep 1; done
-    WSI_PG_DIR=$4 "$3/pg-down.sh" --wipe' guard "$OWNER" "$BORN" "$HERE" "$DIR" </dev/null >/dev/null 2>&1 &
-  echo $! >"$DIR/guard.pid"
-fi
+leave_guard "$OWNER" "$DIR/guard.pid" "$DIR/data" env "WSI_PG_DIR=$DIR" "$HERE/pg-down.sh" --wipe
 say "ready"
 cat <<EOF
 WSI_PG_URL=postgresql://$DBUSER:$PASSWORD@127.0.0.1:$PORT/$DB

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # s3-down.sh [--wipe] - stops what s3-up.sh started in $WSI_S3_DIR; --wipe removes the data too.
 set -u
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$HERE/guard.sh"
 DIR=${WSI_S3_DIR:-/tmp/wsi-s3}
 [ -d "$DIR/run" ] || { echo "s3-down: nothing in $DIR" >&2; exit 0; }
 SIGNAL=TERM; [ "${1:-}" = --wipe ] && SIGNAL=KILL  # nothing to be saved
-# a process all of whose threads have ended is gone, also while nobody has waited for it yet
-gone() { local t; t=$(cat /proc/"$1"/task/*/stat 2>/dev/null); [ -z "$t" ] || ! grep -qv ') Z ' <<<"$t"; }
 stop() { # name seconds
   local f="$DIR/run/$1.pid" p; [ -s "$f" ] || return 0; p=$(cat "$f")
   # only a process of ours: its environment or arguments must still name a ceph daemon
@@ -18,10 +18,7 @@ stop() { # name seconds
 stop rgw 3; stop osd 20; stop mgr 5; stop mon 5
 [ "${1:-}" = --wipe ] || exit 0
 case "$DIR" in /|/tmp|"$HOME") echo "s3-down: will not wipe $DIR" >&2; exit 1;; esac
-# the guard that s3-up.sh left for its owner's death ends last, and has nothing to do then - unless it is what calls
 GUARD=$(cat "$DIR/run/guard.pid" 2>/dev/null)
 rm -rf "$DIR"
-if [ -n "$GUARD" ] && [ "$GUARD" != "$PPID" ] && tr '\0' ' ' 2>/dev/null <"/proc/$GUARD/cmdline" | grep -qF "guard "; then
-  kill -KILL -- "-$GUARD"; for _ in $(seq 50); do gone "$GUARD" && break; sleep 0.1; done
-fi
+end_guard "$GUARD"  # last: it has nothing to do any more
 exit 0

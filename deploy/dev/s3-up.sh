@@ -19,6 +19,8 @@
 # Idempotent: a second call finds the running server and prints the same lines.
 # Prints KEY=VALUE lines (sh-sourceable) to stdout, everything else to stderr.
 set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$HERE/guard.sh"
 DIR=${WSI_S3_DIR:-/tmp/wsi-s3}
 PORT=${WSI_S3_PORT:-18480}
 MONPORT=${WSI_S3_MON_PORT:-18490}
@@ -196,14 +198,6 @@ if [ "$STORE" = memstore ] && [ ! -e "$DIR/osd/.ballast" ]; then
   done
   touch "$DIR/osd/.ballast"
 fi
-if [ -n "$OWNER" ] && ! alive "$DIR/run/guard.pid"; then
-  # the owner is known by its pid and the time it started: a pid alone may be another process's by then
-  started() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null || echo gone; }
-  HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); BORN=$(started "$OWNER")
-  export -f started
-  setsid nohup bash -c 'cd /; while [ "$(started "$1")" = "$2" ] && [ -d "$4/run" ]; do sleep 1; done
-    WSI_S3_DIR=$4 "$3/s3-down.sh" --wipe' guard "$OWNER" "$BORN" "$HERE" "$DIR" </dev/null >/dev/null 2>&1 9>&- &
-  echo $! >"$DIR/run/guard.pid"
-fi
+leave_guard "$OWNER" "$DIR/run/guard.pid" "$DIR/run" env "WSI_S3_DIR=$DIR" "$HERE/s3-down.sh" --wipe
 say "ready"
 print_env
