@@ -23,6 +23,7 @@ from wsistore.errors import (
     IntegrityError,
     Kind,
     MissingError,
+    ObjectMissingError,
     StorageError,
     UnsupportedError,
     WsistoreError,
@@ -241,6 +242,15 @@ def test_damaged_copy_is_not_handed_on(site: ops.Site, tmp_path: Path, codec: op
         assert caught.value.exit_code == 7
         assert not out.exists() or list(out.iterdir()) == []
         storage.put(victim, data)
+
+
+def test_a_copy_that_cannot_be_opened_leaves_no_trace_of_an_export(site: ops.Site, tmp_path: Path) -> None:
+    key, storage = site.catalog.resolve("a.svs"), site.tier("hot")
+    for info in list(storage.list(f"private/{key}/")):
+        storage.delete(info.key)
+    with pytest.raises((ObjectMissingError, IntegrityError)):
+        ops.export(site, key, tmp_path / "new" / "folder" / "x.ome.zarr")
+    assert not (tmp_path / "new").exists()
 
 
 def test_lost_object_is_an_error_and_no_glass(site: ops.Site) -> None:

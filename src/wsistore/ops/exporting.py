@@ -110,31 +110,19 @@ def export(
     key = site.catalog.resolve(slide)
     zipped = _check_target(target)
     private = _private_folder(target) if with_private else None
-    with scratch_folder(target) as scratch:
-        made = scratch / "store"
 
-        def write(copy: CopyRow, stored: StoredSlide) -> tuple[CopyRow, list[ObjectRecord]]:
-            for folder in (made, scratch / "private"):
-                shutil.rmtree(folder, ignore_errors=True)
-            objects = commit_of(copy).objects
-            records = [record for record in objects if record.key.startswith(stored.place.store)]
-            if with_private or stored.companion.mode is Mode.WHOLE:  # what is decoded of the companion is proven first
-                _prove(stored.storage, [record for record in objects if not record.key.startswith(stored.place.store)])
-            _write_store(site, key, stored, records, made, codec, progress)
-            if with_private:
+    def write(copy: CopyRow, stored: StoredSlide) -> tuple[CopyRow, list[ObjectRecord], int]:
+        objects = commit_of(copy).objects
+        records = [record for record in objects if record.key.startswith(stored.place.store)]
+        if with_private or stored.companion.mode is Mode.WHOLE:  # what is decoded of the companion is proven first, too
+            _prove(stored.storage, [record for record in objects if not record.key.startswith(stored.place.store)])
+        with scratch_folder(target) as scratch:
+            _write_store(site, key, stored, records, scratch / "store", codec, progress)
+            if private is not None:
                 _write_private(site, key, stored, scratch / "private")
-            return copy, records
+            return copy, records, _publish(scratch, target, private, zipped=zipped)
 
-        copy, records = from_open_copy(site, key, write)
-        is_new = private is not None and not _is_same(scratch / "private", private)
-        if private is not None and is_new:
-            publish_folder(scratch / "private", private)
-        try:
-            size = _publish(made, target, zipped=zipped)
-        except BaseException:
-            if private is not None and is_new:
-                shutil.rmtree(private, ignore_errors=True)
-            raise
+    copy, records, size = from_open_copy(site, key, write)
     detail = {"tier": copy.tier, "codec": str(codec), "bytes": size, "private": with_private}
     detail |= {"bytes_read": sum(record.size_bytes for record in records), "objects": len(records)}
     site.note(key, EventKind.EXPORTED, detail)
@@ -168,7 +156,20 @@ def _check_target(target: Path) -> bool:
     return False
 
 
-def _publish(made: Path, target: Path, *, zipped: bool) -> int:
+def _publish(scratch: Path, target: Path, private: Path | None, *, zipped: bool) -> int:
+    """Give what was made its names, the private folder first; return the hierarchy's size in bytes."""
+    is_new = private is not None and not _is_same(scratch / "private", private)
+    if private is not None and is_new:
+        publish_folder(scratch / "private", private)
+    try:
+        return _publish_store(scratch / "store", target, zipped=zipped)
+    except BaseException:
+        if private is not None and is_new:
+            shutil.rmtree(private, ignore_errors=True)
+        raise
+
+
+def _publish_store(made: Path, target: Path, *, zipped: bool) -> int:
     """Give the hierarchy `made` its name, packed or as it is; return its size in bytes."""
     if zipped:
         with new_file(target) as out:
