@@ -22,7 +22,7 @@ from tests.move_kit import (
 )
 from tests.site_kit import files_of, ingest, reencode, tiny_series
 from wsistore import ops
-from wsistore.errors import Kind
+from wsistore.errors import ConflictError, Kind
 from wsistore.events import EventKind
 from wsistore.model import Preset
 from wsistore.storage.base import Storage
@@ -105,6 +105,14 @@ def _reencode(site: ops.Site, slide: str, _: Path) -> None:
         _or_busy(result)
 
 
+def _tune(site: ops.Site, slide: str, _: Path) -> None:
+    try:
+        ops.tune(site, [slide], ops.TuneOptions(tier="warm", keep=False, again=True))
+    except ConflictError as error:
+        if error.kind != Kind.BUSY:
+            raise
+
+
 def _or_busy(result: ops.MoveResult | ops.ReencodeResult) -> None:
     """Check that it was done, or refused for another is at work."""
     assert result.error is None or result.error.kind == Kind.BUSY, result.error
@@ -119,6 +127,7 @@ ACTS = {
     "move encoded": _move("warm", preset=Preset.FOLD),
     "copy": _move("warm", keep_source=True),
     "reencode": _reencode,
+    "tune": _tune,
 }
 
 

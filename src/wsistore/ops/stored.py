@@ -22,6 +22,9 @@ from wsistore.tiers.commits import Commit
 
 T = TypeVar("T")
 
+UNREADABLE = (IntegrityError, ObjectMissingError)
+"""What reading a copy raises that is damaged, or that somebody else has dropped meanwhile."""
+
 _UNREACHABLE = frozenset(
     {Kind.TIER_MISSING, Kind.STORAGE_TRANSIENT, Kind.STORAGE_DENIED, Kind.KEY_DESTROYED, Kind.OBJECT_ARCHIVED}
 )
@@ -185,7 +188,7 @@ def from_open_copy(site: Site, slide: str, act: Callable[[CopyRow, StoredSlide],
         copy, _, stored = open_copy(site, slide)
         try:
             return act(copy, stored)
-        except (IntegrityError, ObjectMissingError) as error:
+        except UNREADABLE as error:
             if is_current(site, copy):
                 raise
             _log.info("slide %s is read from another copy, %s is gone: %s", slide, copy.attempt, error)

@@ -19,12 +19,12 @@ from wsistore.compress.tuning.candidates import Candidate, candidates_for, codec
 from wsistore.compress.tuning.measure import Measured, Measurement, measure_slide
 from wsistore.compress.tuning.sampling import SAMPLE_BYTES, TileSource
 from wsistore.compress.tuning.sources import StoredTiles, VendorTiles
-from wsistore.errors import InputError, IntegrityError, Kind, MissingError, UnsupportedError
+from wsistore.errors import InputError, Kind, MissingError, UnsupportedError
 from wsistore.model import Mode, Preset
 from wsistore.ops.site import Site
 from wsistore.ops.sound import check_current
 from wsistore.ops.sources import open_at_rest
-from wsistore.ops.stored import from_open_copy, open_copy
+from wsistore.ops.stored import UNREADABLE, from_open_copy, open_copy
 from wsistore.ops.tuning_profiles import (
     ProfileKey,
     find_profile,
@@ -262,9 +262,12 @@ def _candidates_of_site(site: Site, given: TuneOptions) -> Iterator[tuple[str, s
     rows = sorted(site.catalog.slides(), key=lambda row: row.slide)
     random.Random(given.seed).shuffle(rows)  # noqa: S311 - draws a sample, hides nothing
     for row in [row for row in rows if row.mode is Mode.TILES][:_MOST_LOOKED_AT]:
-        told = row.metadata.get("stain") or given.stain
-        scanner, stain, codec = from_open_copy(site, row.slide, lambda _, stored, told=told: _kind_of(stored, told))  # type: ignore[misc]
+        scanner, stain, codec = _kind_at(site, row.slide, row.metadata.get("stain") or given.stain)
         yield row.slide, f"{scanner}/{stain}", codec
+
+
+def _kind_at(site: Site, slide: str, stain: str | None) -> tuple[str, str, str]:
+    return from_open_copy(site, slide, lambda _, stored: _kind_of(stored, stain))
 
 
 def _terms(site: Site | None, given: TuneOptions) -> Terms:
@@ -300,7 +303,7 @@ def _opened(site: Site | None, slide: str | Path, stain: str | None) -> Iterator
     scanner = scanner_name(stored.companion.scanner, stored.companion.source_format)
     try:
         yield _Opened(row.slide, StoredTiles(stored), scanner, slug(row.metadata.get("stain") or stain))
-    except IntegrityError:
+    except UNREADABLE:
         check_current(site, copy)
         raise
 
