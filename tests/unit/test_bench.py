@@ -257,8 +257,11 @@ def test_reading_through_counts_all_bytes(tmp_path: Path) -> None:
 def test_file_that_was_just_read_is_in_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1_000_001))  # not whole pages
-    read_through(path)
-    assert cached_share(path) > 0.9  # the kernel may need a page for something else
+    for _ in range(10):  # the kernel may need a page for something else
+        read_through(path)
+        if (share := cached_share(path)) == 1.0:
+            break
+    assert share == 1.0
 
 
 def test_scan_of_a_jpeg_skips_markers_within_its_tables() -> None:

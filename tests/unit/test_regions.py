@@ -31,6 +31,7 @@ from wsistore.compress.chunk_bytes import ChunkBytes, Place
 from wsistore.compress.folding import FoldCoding
 from wsistore.compress.presets import ENCODINGS
 from wsistore.compress.regions import ChunkPixels, ZarrPixels
+from wsistore.compress.threads import processors
 from wsistore.compress.zarr_store import TierStore
 from wsistore.errors import IntegrityError, MissingError, UnsupportedError, WsistoreError
 from wsistore.model import Preset
@@ -245,7 +246,7 @@ def test_from_far_away_the_first_failure_ends_it(far: Slide, what: str, monkeypa
         far.read_region(0, 0, 0, SIDE, SIDE)
     before = len(calls)
     threading.Event().wait(0.2)
-    assert len(calls) == before < (SIDE // TILE) ** 2 / 2
+    assert len(calls) == before <= 3 + 4 * max(2, processors())  # of a hundred
 
 
 @pytest.mark.parametrize("positions", [[1, 2], [[1, 2, 3]], [[0.5, 1.0]], [["a", "b"]], [[[1, 2]]]])
